@@ -1,0 +1,230 @@
+"""RunConfig: one frozen, validated object that says everything about a run.
+
+Read from YAML, JSON or a shipped preset, changed by ``--set section.field=value``, saved whole in the run folder.
+Every mistake is a `UserError`: one sentence that names the field, what it got and what it takes.
+Names of registry entries (models, mappings, ...) are plain strings here and are looked up, by `lookup`, where they are used.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+Entry = TypeVar("Entry")
+Share = Annotated[float, Field(ge=0, lt=1)]
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class UserError(ValueError):
+    """Bad input from the user: the message is one sentence to be shown as it is, without a traceback."""
+
+
+def lookup(registry: Mapping[str, Entry], name: str, field: str) -> Entry:
+    """The registry's entry of that name; raises `UserError` naming the config field and the choices."""
+    if name not in registry:
+        raise UserError(f"{field}: got {name!r}, takes one of {', '.join(sorted(registry))}.")
+    return registry[name]
+
+
+class Section(BaseModel):
+    """A part of the config: frozen, refuses unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Columns(Section):
+    """Which columns of the user's table hold what; None lets the loader find them by type and usual name."""
+
+    input: str | None = None  # the image (bytes, file path)
+    label: str | None = None  # the label trained on, unless `given` is named
+    given: str | None = None  # doubtful labels to train on: `label` then serves evaluation only
+
+
+class DataConfig(Section):
+    """Where the samples come from and how they are split."""
+
+    source: str = "digits"  # a named source, a folder, a csv/parquet file, or a Hugging Face hub id
+    columns: Columns = Columns()
+    train_size: Count | None = None  # stratified subset of the train split, before validation is cut; None: all
+    test_size: Count | None = None  # stratified subset of the test split; None: all
+    validation: Annotated[float, Field(gt=0, lt=1)] = 0.1  # share of train cut off as validation: the influence target
+    split_seed: int = 0  # decides subset and validation cut; apart from `seed`, so that seeds share their splits
+    image_size: Count | None = None  # resize to this many pixels square; None: as they are
+    augment: str = "none"  # none, shift, crop-flip
+
+
+class NoiseConfig(Section):
+    """Label noise put into the data for an experiment; known clean labels stay beside it for evaluation."""
+
+    kind: str = "none"  # none, symmetric, pair, matrix, column
+    rate: Share = 0.0  # share of samples whose label changes (symmetric, pair)
+    matrix: tuple[tuple[float, ...], ...] | None = None  # kind matrix: row = true class, entries = P(given | true)
+    file: str | None = None  # kind column: a parquet file with human labels, joined by row or by `key`
+    column: str | None = None  # kind column: the column of noisy labels
+    key: str | None = None  # kind column: the column that both tables share
+    validation: bool = True  # the validation split is as noisy as the training split (nobody checked it)
+    seed: int | None = None  # None: the run's seed
+
+    @model_validator(mode="after")
+    def _complete(self) -> "NoiseConfig":
+        if self.kind == "none" and self.rate > 0:
+            raise ValueError("noise.rate is set but noise.kind is 'none'; name a kind, for example symmetric")
+        if self.kind == "matrix" and self.matrix is None:
+            raise ValueError("noise.kind 'matrix' needs noise.matrix")
+        if self.kind == "column" and not self.column:
+            raise ValueError("noise.kind 'column' needs noise.column")
+        return self
+
+
+class OptimConfig(Section):
+    """How one network is trained."""
+
+    epochs: Count = 30
+    batch_size: Count = 64
+    optimizer: str = "sgd"  # sgd, adamw
+    lr: Positive = 0.05
+    momentum: Share = 0.9  # sgd
+    weight_decay: Annotated[float, Field(ge=0)] = 5e-4
+    schedule: str = "cosine"  # cosine, step (x0.1 at 62.5, 75 and 87.5 % of the epochs), constant
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.0  # share of the steps with rising learning rate
+
+
+class TeacherConfig(Section):
+    """The teacher: a checkpoint, or trained on the given labels of the same data and cached."""
+
+    model: str = "digits-cnn"
+    checkpoint: str | None = None  # file of weights (safetensors or a state dict); found under --data-root too
+    labels: Literal["given", "clean"] = "given"  # clean: trained on the known clean labels (an upper bound)
+    optim: OptimConfig = OptimConfig()
+
+
+class StudentConfig(Section):
+    model: str = "digits-cnn-small"
+    optim: OptimConfig = OptimConfig()
+
+
+class DistillationConfig(Section):
+    """l_i = alpha CE(student_i, y_i) + (1 - alpha) T^2 KL(teacher_i || student_i)."""
+
+    loss: str = "kd"
+    alpha: Annotated[float, Field(ge=0, le=1)] = 0.5
+    temperature: Positive = 4.0  # T
+
+
+class InfluenceConfig(Section):
+    """How influence is measured and what it does (DESIGN: sections 3 and 6 of the paper's setting)."""
+
+    source: Literal["teacher", "student", "both"] = "both"
+    update: str = "lagged"
+    scope: str = "last"  # last layer, or all layers
+    preconditioner: str = "whiten"
+    damping: Positive = 0.1  # added to the curvature, as a share of its mean eigenvalue
+    mapping: str = "posterior"
+    corroborate: str = "disagreement"
+    apply_to: Literal["both", "label"] = "both"  # weight the whole loss, or its label term only
+    smoothing: Share = 0.9  # share of the old score kept at each visit of the student's own scores
+    refresh: Count = 1  # periodic: epochs between two scorings; lagged, online: see refresh_steps
+    refresh_steps: Count = 50  # steps between two validation directions
+    validation_batch: Count = 512  # validation samples a direction is taken from during training
+    warmup: Share = 0.2  # share of the epochs before the student's own scores change a weight
+
+
+class RunConfig(Section):
+    """One run, whole."""
+
+    method: str = "kd-aif"  # ce, kd, kd-aif, oracle
+    seed: int = 0
+    device: str = "auto"
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    data: DataConfig = DataConfig()
+    noise: NoiseConfig = NoiseConfig()
+    teacher: TeacherConfig = TeacherConfig()
+    student: StudentConfig = StudentConfig()
+    distillation: DistillationConfig = DistillationConfig()
+    influence: InfluenceConfig = InfluenceConfig()
+    checkpoint_every: Count = 5  # epochs between two checkpoints
+    name: str = ""  # a word for people; never a path
+
+    def to_json(self) -> str:
+        return self.model_dump_json(indent=2)
+
+
+def presets() -> list[str]:
+    """Names of the shipped presets."""
+    return sorted(file.name.removesuffix(".yaml") for file in resources.files("kdaif").joinpath("presets").iterdir())
+
+
+def load_config(spec: str | Path, overrides: Iterable[str] = ()) -> RunConfig:
+    """The config in a YAML/JSON file or a shipped preset, after ``key=value`` overrides (dotted keys, YAML values).
+
+    Raises `UserError` for a file that is missing or not a mapping, an unknown key, a wrong type or value.
+    """
+    tree = _read(spec)
+    for override in overrides:
+        _set(tree, override)
+    return parse_config(tree)
+
+
+def parse_config(tree: Mapping[str, Any]) -> RunConfig:
+    """A validated config from plain data; raises `UserError` for the first thing wrong."""
+    try:
+        return RunConfig.model_validate(tree)
+    except ValidationError as error:
+        raise UserError(_sentence(error)) from None
+
+
+def _read(spec: str | Path) -> dict[str, Any]:
+    path = Path(spec)
+    if str(spec) in presets():
+        text = resources.files("kdaif").joinpath("presets", f"{spec}.yaml").read_text()
+    elif path.is_file():
+        text = path.read_text(errors="replace")
+    else:
+        raise UserError(f"config: {str(spec)!r} is neither a file nor a preset ({', '.join(presets())}).")
+    try:
+        tree = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+    except (yaml.YAMLError, json.JSONDecodeError) as error:
+        raise UserError(f"config: {spec} cannot be read: {' '.join(str(error).split())}.") from None
+    if not isinstance(tree, dict):
+        raise UserError(f"config: {spec} must hold a mapping of settings, got {type(tree).__name__}.")
+    # a run's own config.json carries its provenance beside the settings
+    return dict(tree["config"]) if isinstance(tree.get("config"), dict) else tree
+
+
+def _set(tree: dict[str, Any], override: str) -> None:
+    key, equals, value = override.partition("=")
+    if not equals or not key.strip():
+        raise UserError(f"--set: got {override!r}, takes key=value, for example noise.rate=0.4.")
+    *parents, leaf = key.strip().split(".")
+    for parent in parents:
+        child = tree.setdefault(parent, {})
+        if not isinstance(child, dict):
+            raise UserError(f"--set: {parent!r} in {key!r} is a value, not a section.")
+        tree[parent] = tree = dict(child)
+    try:
+        tree[leaf] = yaml.safe_load(value)
+    except yaml.YAMLError:
+        tree[leaf] = value
+
+
+def _sentence(error: ValidationError) -> str:
+    first = error.errors()[0]
+    field = ".".join(str(part) for part in first["loc"]) or "config"
+    if first["type"] == "extra_forbidden":
+        return f"{field}: this setting does not exist{_nearest(first['loc'])}."
+    if first["type"] == "value_error":
+        return f"{str(first['ctx']['error']).rstrip('.')}."
+    said = first["msg"][0].lower() + first["msg"][1:]
+    return f"{field}: got {first['input']!r}, {said.replace('input should', 'should')}."
+
+
+def _nearest(loc: tuple[int | str, ...]) -> str:
+    section: Any = RunConfig
+    for part in loc[:-1]:
+        section = section.model_fields[part].annotation
+    return f"; {'.'.join(map(str, loc[:-1])) or 'the config'} takes {', '.join(section.model_fields)}"

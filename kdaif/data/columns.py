@@ -1,0 +1,124 @@
+"""Which column holds what, and labels as class numbers."""
+
+from typing import NamedTuple
+
+import datasets
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from jaxtyping import Int64
+
+from kdaif.config import Columns, UserError
+
+INPUT_NAMES = ("image", "img", "images", "image_path", "path", "file_path", "file", "file_name", "filename")
+LABEL_NAMES = ("label", "labels", "fine_label", "class", "target", "category", "y")
+TEXT_ONLY = "image data is supported by this version (text comes later)"
+
+
+class Found(NamedTuple):
+    """Columns that exist."""
+
+    input: str
+    label: str
+    given: str | None
+
+
+def find_columns(rows: datasets.Dataset, wanted: Columns) -> Found:
+    """The wanted columns; input and label are found by type and usual name where the config names none.
+
+    Raises `UserError` for a column that does not exist, or where it is not clear which one is meant.
+    """
+    for field, name in wanted:
+        if name is not None and name not in rows.column_names:
+            raise UserError(f"data.columns.{field}: got {name!r}, takes one of {', '.join(rows.column_names)}.")
+    label = wanted.label or _find_label(rows, {wanted.input, wanted.given})
+    return Found(wanted.input or _find_input(rows), label, wanted.given)
+
+
+def holds_images(kind: pa.DataType) -> bool:
+    """Whether a column of this type holds encoded images: bytes, or a struct of bytes and path."""
+    in_struct = pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0
+    return in_struct or pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+
+
+def holds_strings(kind: pa.DataType) -> bool:
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+
+
+def class_names(rows: datasets.Dataset, columns: list[str]) -> tuple[str, ...]:
+    """The classes of label columns: a ClassLabel's own names, else the values found, numbers in order before words."""
+    found: set[str] = set()
+    for column in columns:
+        feature = rows.features[column]
+        if isinstance(feature, datasets.ClassLabel):
+            return tuple(feature.names)
+        found.update(_names(rows, column, "data.columns"))
+    return tuple(sorted(found, key=lambda name: (0, int(name), "") if _is_number(name) else (1, 0, name)))
+
+
+def encode(rows: datasets.Dataset, column: str, classes: tuple[str, ...], field: str) -> Int64[np.ndarray, "rows"]:
+    """A label column (ClassLabel, whole numbers or words) as class numbers 0..len(classes)-1.
+
+    Numbers count as class numbers where the classes have names.
+    Raises `UserError`, naming `field`, for a missing or unknown label.
+    """
+    numbers = {} if any(map(_is_number, classes)) else {str(number): number for number in range(len(classes))}
+    codes = _names(rows, column, field).map(numbers | {name: number for number, name in enumerate(classes)})
+    if codes.isna().any():
+        unknown = _names(rows, column, field)[codes.isna()].iloc[0]
+        known = ", ".join(classes[:10]) + (", ..." if len(classes) > 10 else "")
+        raise UserError(f"{field}: column {column!r} has the label {unknown!r}, takes the train split's: {known}.")
+    return codes.to_numpy(np.int64)
+
+
+def _names(rows: datasets.Dataset, column: str, field: str) -> pd.Series:
+    """A label column as words: names of ClassLabel, "3" for 3."""
+    feature, values = rows.features[column], rows.data.column(column).to_pandas()
+    missing = values.isna()
+    if isinstance(feature, datasets.ClassLabel):
+        missing |= ~values.between(0, feature.num_classes - 1)  # -1 marks an unlabelled sample on the hub
+    if missing.any():
+        raise UserError(
+            f"{field}: column {column!r} has {missing.sum()} rows without a label (first row {missing.argmax()}), "
+            "takes one for every sample."
+        )
+    if isinstance(feature, datasets.ClassLabel):
+        return values.map(dict(enumerate(feature.names)))
+    whole = pd.api.types.is_float_dtype(values) and (values % 1 == 0).all()
+    if whole or pd.api.types.is_integer_dtype(values):
+        return values.astype("int64").astype(str)
+    if pd.api.types.is_bool_dtype(values) or holds_strings(rows.data.schema.field(column).type):
+        return values.astype(str)
+    raise UserError(f"{field}: column {column!r} is {feature}, takes class names or whole numbers.")
+
+
+def _find_input(rows: datasets.Dataset) -> str:
+    kinds = {name: rows.data.schema.field(name).type for name in rows.column_names}
+    images = [name for name, kind in kinds.items() if holds_images(kind)]
+    words = [name for name, kind in kinds.items() if holds_strings(kind)]
+    if len(images) == 1:
+        return images[0]
+    if name := _usual(INPUT_NAMES, images or words):
+        return name
+    if words and not images:
+        raise UserError(f"data.columns.input: found no column of images, only words ({', '.join(words)}); {TEXT_ONLY}.")
+    raise UserError(f"data.columns.input: name the column of images; the table has {', '.join(rows.column_names)}.")
+
+
+def _find_label(rows: datasets.Dataset, taken: set[str | None]) -> str:
+    free = [name for name in rows.column_names if name not in taken]
+    typed = [name for name in free if isinstance(rows.features[name], datasets.ClassLabel)]
+    if name := _usual(LABEL_NAMES, free):
+        return name
+    if len(typed) == 1:
+        return typed[0]
+    raise UserError(f"data.columns.label: name the column of labels; the table has {', '.join(rows.column_names)}.")
+
+
+def _usual(usual: tuple[str, ...], names: list[str]) -> str | None:
+    by_lower = {name.lower(): name for name in names}
+    return next((by_lower[name] for name in usual if name in by_lower), None)
+
+
+def _is_number(name: str) -> bool:
+    return name.removeprefix("-").isdigit()

@@ -1,0 +1,117 @@
+"""From the data and noise sections of a config to a `Dataset`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Int64, UInt8
+from torch import Tensor
+
+from kdaif.config import DataConfig, NoiseConfig, UserError, lookup
+from kdaif.data.columns import Found, class_names, encode, find_columns
+from kdaif.data.images import decode, encoded
+from kdaif.data.noise import NOISE, Target
+from kdaif.data.sources import Source, Table, read_source
+from kdaif.data.split import Dataset, Split, channel_statistics
+from kdaif.data.splits import cut, subset
+
+TEST_SHARE = 0.2  # of a source without a test split: cut with a fixed seed, so that its test split never changes
+
+
+def load(data: DataConfig, noise: NoiseConfig, seed: int, data_root: Path | None) -> Dataset:
+    """Reads, splits and decodes what `data` asks for, and puts in the noise.
+
+    Which sample is in which split depends on `data` alone; the noise on `noise.seed`, else on `seed`. Clean labels
+    are known (`Split.clean`) where noise is put in, even at rate 0, or where `data.columns.given` names the doubtful
+    labels. Only the chosen samples' images are decoded. `data_root` is a folder of data sets, searched for named
+    sources and relative paths.
+
+    Raises `UserError` for anything in config or data that does not fit.
+    """
+    if data_root is not None and not data_root.is_dir():
+        raise UserError(f"--data-root: got {str(data_root)!r}, takes a folder that exists.")
+    make_noisy = lookup(NOISE, noise.kind, "noise.kind")
+    if data.columns.given and noise.kind != "none":
+        raise UserError(
+            f"noise.kind: got {noise.kind!r}, takes none where data.columns.given names noisy labels already."
+        )
+    source = read_source(data.source, data_root)
+    columns = find_columns(source.train.rows, data.columns)
+    labels = _read_labels(source, columns)
+    train, validation, test = _choose(labels, data, source.test is not None)
+
+    def noisy(rows: np.ndarray, part: int) -> np.ndarray:
+        target = Target(labels.given[rows], labels.classes, rows, source.train.rows, data_root)
+        return make_noisy(target, noise, np.random.default_rng([seed if noise.seed is None else noise.seed, part]))
+
+    trained_on = (
+        noisy(train, 0),
+        noisy(validation, 1) if noise.validation else labels.true[validation],
+        labels.test[test],
+    )
+    true = labels.true[train], labels.true[validation], labels.test[test]
+    known = data.columns.given is not None or noise.kind != "none"
+    places = [(source.train, train), (source.train, validation), (source.test or source.train, test)]
+    inputs = _read_inputs(places, columns.input, data.image_size)
+    splits = [
+        Split(
+            inputs=images,
+            labels=torch.from_numpy(noisy_labels),
+            clean=torch.from_numpy(true_labels) if known else None,
+            ids=np.array([f"{source.name}/{table.name}/{row:06d}" for row in rows]),
+            refs=np.array([table.refs[row] for row in rows]),
+        )
+        for (table, rows), images, noisy_labels, true_labels in zip(places, inputs, trained_on, true)
+    ]
+    mean, std = channel_statistics(inputs[0])
+    return Dataset(source.name, splits[0], splits[1], splits[2], labels.classes, mean, std)
+
+
+@dataclass(frozen=True)
+class _Labels:
+    """Class numbers of whole tables."""
+
+    classes: tuple[str, ...]
+    given: Int64[np.ndarray, "train_rows"]  # what is trained on, before noise is put in
+    true: Int64[np.ndarray, "train_rows"]  # the same, unless a column of doubtful labels is named
+    test: Int64[np.ndarray, "test_rows"]
+
+
+def _read_labels(source: Source, columns: Found) -> _Labels:
+    train = source.train.rows
+    if not len(train) or (source.test and not len(source.test.rows)):
+        raise UserError(
+            f"data.source: {source.name} has no rows in its train or test split, takes tables with samples."
+        )
+    classes = class_names(train, [name for name in (columns.label, columns.given) if name])
+    true = encode(train, columns.label, classes, "data.columns.label")
+    given = encode(train, columns.given, classes, "data.columns.given") if columns.given else true
+    if len(np.unique(given)) < 2:
+        raise UserError(
+            f"data.columns.label: every sample is of class {classes[given[0]]!r}, takes two classes or more."
+        )
+    test = encode(source.test.rows, columns.label, classes, "data.columns.label") if source.test else true
+    return _Labels(classes, given, true, test)
+
+
+def _choose(labels: _Labels, data: DataConfig, has_test: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rows of the train, validation and test splits in their tables; stratified by the labels that a user would see."""
+    if has_test:
+        pool, test = np.arange(len(labels.given)), np.arange(len(labels.test))
+    else:
+        pool, test = cut(labels.given, TEST_SHARE, np.random.default_rng(0), "data.source", labels.classes)
+    draws = [np.random.default_rng([data.split_seed, part]) for part in range(3)]
+    pool = pool[subset(labels.given[pool], data.train_size, draws[0], "data.train_size")]
+    test = test[subset(labels.test[test], data.test_size, draws[1], "data.test_size")]
+    stay, off = cut(labels.given[pool], data.validation, draws[2], "data.validation", labels.classes)
+    return pool[stay], pool[off], test
+
+
+def _read_inputs(
+    places: list[tuple[Table, np.ndarray]], column: str, size: int | None
+) -> tuple[UInt8[Tensor, "_ channels height width"], ...]:
+    """The images at these rows of these tables: one tensor for each place, all of one size and number of channels."""
+    images = [image for table, rows in places for image in encoded(table, column, rows)]
+    refs = [table.refs[row] for table, rows in places for row in rows]
+    return decode(images, refs, size).split([len(rows) for _, rows in places])

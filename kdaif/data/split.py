@@ -1,0 +1,105 @@
+"""Split and Dataset: what the rest of kdaif sees of the data.
+
+A sample's id says where it comes from (``cifar10/train/000017`` = row 17 of the source's train table) and never
+changes with subset sizes, seeds or noise. A `Dataset` whose splits share an id cannot be built: influence targets are
+never test samples.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import combinations
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Int64, Shaped, UInt8
+from torch import Tensor
+
+from kdaif.config import UserError
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Samples in a fixed order: sample i is row i of every field."""
+
+    inputs: UInt8[Tensor, "n channels height width"]  # 0..255, on the CPU, stored channels last
+    labels: Int64[Tensor, "n"]  # the labels trained on (after noise)
+    clean: Int64[Tensor, "n"] | None  # known clean labels, for evaluation only; None: nobody knows
+    ids: Shaped[np.ndarray, "n"]  # str, unique over all splits of a data set
+    refs: Shaped[np.ndarray, "n"]  # str, where the sample lies in its source: "train-00000-of-00002.parquet#17"
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def flipped(self) -> Bool[Tensor, "n"] | None:
+        """Which labels differ from the clean ones; None where those are not known."""
+        return None if self.clean is None else self.labels != self.clean
+
+    def subset(self, index: Int64[Tensor, "m"] | Bool[Tensor, "n"]) -> "Split":
+        """The samples at these positions (in their order), or those where a mask holds."""
+        clean = None if self.clean is None else self.clean[index]
+        at = index.numpy()
+        return Split(self.inputs[index], self.labels[index], clean, self.ids[at], self.refs[at])
+
+    def images(self) -> UInt8[np.ndarray, "n height width channels"]:
+        """The inputs as image libraries like them."""
+        return self.inputs.permute(0, 2, 3, 1).contiguous().numpy()
+
+    def hashes(self) -> list[str]:
+        """sha1 of each image's pixel bytes (height, width, channels), as hexadecimal."""
+        return [hashlib.sha1(image.data, usedforsecurity=False).hexdigest() for image in self.images()]
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Train, validation (cut from train: the influence target) and test; `UserError` when they share a sample."""
+
+    name: str
+    train: Split
+    validation: Split
+    test: Split
+    classes: tuple[str, ...]
+    mean: tuple[float, ...]  # of the train inputs / 255, one a channel
+    std: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        check_disjoint(train=self.train, validation=self.validation, test=self.test)
+
+    @cached_property
+    def test_copies(self) -> int:
+        """How many train and validation images occur, pixel by pixel, in test too: worth a line in a report, as test
+        accuracy is then too good by up to their share of it."""
+        test = set(self.test.hashes())
+        return sum(digest in test for split in (self.train, self.validation) for digest in split.hashes())
+
+
+def check_disjoint(**splits: Split) -> None:
+    """Raises `UserError` for the first two splits that share a sample id.
+
+    By ids, not by pixels: real data sets hold a few honest duplicates, which `Dataset.test_copies` counts.
+    """
+    for (one, first), (other, second) in combinations(splits.items(), 2):
+        shared = np.intersect1d(first.ids, second.ids)
+        if len(shared):
+            raise UserError(
+                f"data: the {one} and {other} splits share {len(shared)} samples (first {shared[0]!r}); "
+                "every sample may be in one split only."
+            )
+
+
+def channel_statistics(
+    inputs: UInt8[Tensor, "n channels height width"],
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of inputs / 255, one a channel; exact, from the histogram of the 256 values.
+
+    A channel that never changes has standard deviation 1, so that dividing by it is harmless.
+    """
+    value = torch.arange(256, dtype=torch.float64) / 255
+    means, deviations = [], []
+    for channel in inputs.unbind(1):
+        share = torch.bincount(channel.flatten(), minlength=256) / channel.numel()
+        mean = (share * value).sum()
+        means.append(mean.item())
+        deviations.append((share * (value - mean).square()).sum().sqrt().item() or 1.0)
+    return tuple(means), tuple(deviations)

@@ -1,0 +1,261 @@
+"""`InfluenceWeights`: the weights in a training loop of your own, in three lines.
+
+    weights = InfluenceWeights(model, (x_val, y_val), size=len(train))      # 1
+    for index, x, y in loader:
+        losses = F.cross_entropy(model(x), y, reduction="none")
+        loss = weights(losses, index)                                       # 2: weighted mean; scores taken on the way
+        optimizer.zero_grad(); loss.backward(); optimizer.step()
+        weights.step()                                                      # 3: what is due after a step
+
+Scope `last` scores a batch from the loss gradient in the logits before any backward pass. Scope `all` listens to the
+step's own backward pass: it undoes the sample's weight and any scaling of the loss (gradient accumulation, AMP's loss
+scale), so a score means the same under all of them. With BatchNorm in train mode that undoing is approximate, since
+samples also act on each other through the batch statistics; weights under `FLOOR` are therefore not scored that visit.
+Weight decay acts in the optimiser and is no part of a loss, hence of no score.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor, nn
+
+from kdaif.influence.direction import scope_names
+from kdaif.influence.probes import FoldProbe, HeadProbe, Probe, Scores, make_probe
+from kdaif.influence.scores import Call, Criterion, recording
+from kdaif.influence.weights import UPDATES, Table
+
+FLOOR = 0.05  # share of the neutral weight under which a weighted gradient says too little of its sample
+FOLDS = 8  # validation folds for scope `all`
+
+
+def cross_entropy(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Float[Tensor, "batch"]:
+    """The usual criterion: per-sample cross-entropy of (inputs, labels)."""
+    inputs, labels = batch
+    return F.cross_entropy(model(inputs), labels, reduction="none")
+
+
+class InfluenceWeights:
+    """Per-sample weights from influence on a validation loss, kept up to date while a model trains.
+
+    Arguments:
+        model: the network in training; its last `nn.Linear` must make the logits for scope `last`.
+        validation: (inputs, labels) tensors, or an iterable of batches that `criterion` takes; never test data.
+        size: number of training samples; `index` of a batch counts from 0 to size - 1.
+        criterion: (model, batch) -> per-sample validation losses; cross-entropy by default.
+        scope, preconditioner, damping: see `make_probe`.
+        update, mapping, source, smoothing: see weights.py; `prior` (t-statistics of shape (size,)) and `disputed` (bool)
+            come from a teacher, where there is one.
+        refresh_steps: training steps between two validation directions. An epoch is `size` samples seen.
+        validation_batch: validation samples that a direction is taken from (drawn anew each time); None: all.
+        warmup: samples seen before scores change a weight (0: from the first epoch's end on).
+        seed: of the draw.
+
+    Raises ValueError for an unknown name, an empty validation set or tensors of the wrong length.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        validation: tuple[Tensor, Tensor] | Sequence[Any],
+        size: int,
+        *,
+        criterion: Criterion = cross_entropy,
+        scope: str = "last",
+        preconditioner: str = "whiten",
+        damping: float = 0.1,
+        update: str = "lagged",
+        mapping: str = "sigmoid",
+        source: str = "student",
+        smoothing: float = 0.9,
+        prior: Float[Tensor, "n"] | None = None,
+        disputed: Bool[Tensor, "n"] | None = None,
+        refresh_steps: int = 100,
+        validation_batch: int | None = 256,
+        warmup: int = 0,
+        seed: int = 0,
+    ) -> None:
+        if update not in UPDATES:
+            raise ValueError(f"update: got {update!r}, takes one of {', '.join(UPDATES)}")
+        if size < 1:
+            raise ValueError(f"size: got {size}, takes the number of training samples")
+        device = next(model.parameters()).device
+        prior = torch.full((size,), torch.nan) if prior is None else prior
+        disputed = torch.ones(size, dtype=torch.bool) if disputed is None else disputed
+        if prior.shape != (size,) or disputed.shape != (size,):
+            raise ValueError(
+                f"prior and disputed must have shape ({size},), got {tuple(prior.shape)} and {tuple(disputed.shape)}"
+            )
+        self.table = Table(prior.to(device), disputed.to(device), source, mapping, smoothing)
+        self.table.fit()
+        self.model, self.criterion, self.update = model, criterion, UPDATES[update]
+        self.refresh_steps, self.warmup = refresh_steps, warmup
+        self.size, self.seen, self.batch = size, 0, 0
+        self._steps = 0
+        self._validation = _Draw(validation, validation_batch, seed, folds=1 if scope == "last" else FOLDS)
+        self._make_probe = lambda batches: make_probe(
+            model, criterion, batches, scope=scope, preconditioner=preconditioner, damping=damping
+        )
+        self._names = scope_names(model, scope)
+        self._probe: Probe | None = None
+        self._hooks = ExitStack()
+        self._calls: list[Call] = (
+            self._hooks.enter_context(recording(model, self._names)) if self.update.in_step else []
+        )
+
+    def __call__(
+        self,
+        losses: Float[Tensor, "batch"],
+        index: Int64[Tensor, "batch"],
+        *,
+        rest: Float[Tensor, "batch"] | None = None,
+        instead: Float[Tensor, "batch"] | None = None,
+        scored: Float[Tensor, "batch"] | None = None,
+    ) -> Float[Tensor, ""]:
+        """The weighted mean of the losses, to be back-propagated.
+
+        Weights have batch mean 1, unless `instead` is given: a loss that takes over the share 1 - weight of each sample (the
+        teacher's label in place of the given one), so that nothing is lost. `rest` is added unweighted (the teacher's term,
+        where only the label's is weighted). `scored` is the loss whose influence counts, if not `losses` (scope `last`
+        only: all layers are scored on the loss that is stepped).
+        """
+        index = index.to(self.table.prior.device)
+        if losses.shape != index.shape:
+            raise ValueError(
+                f"losses and index must have one entry a sample, got shapes {tuple(losses.shape)} and {tuple(index.shape)}"
+            )
+        if self.update.in_step:
+            self._observe(losses if scored is None else scored, index)
+        weight = (
+            self.table.weights_of(index)
+            if self.update.at_once and self.seen >= self.warmup
+            else self.table.weight[index]
+        )
+        self.table.applied[index] = weight
+        if instead is None:
+            weight = weight / weight.mean().clamp_min(1e-6)
+            each = weight * losses
+        else:
+            each = weight * losses + (1 - weight).clamp_min(0) * instead
+        loss = (each if rest is None else each + rest).mean()
+        if self.update.in_step and not self.update.at_once and isinstance(self.probe, FoldProbe):
+            stepped = weight if rest is None and instead is None else torch.ones_like(weight)
+            _Listener(self.probe, self._calls, stepped, loss, lambda scores: self.table.record(index, scores)).attach()
+        self._calls.clear()
+        self.batch = len(index)
+        self.seen += self.batch
+        return loss
+
+    def step(self) -> None:
+        """To be called after each optimiser step: takes a new direction and puts new weights in force when they are due."""
+        self._steps += 1
+        epoch_ended = self.seen % self.size < self.batch
+        if (
+            self._steps % self.refresh_steps == 0 or epoch_ended
+        ):  # so that a run resumed at an epoch's end is the same run
+            self._probe = None
+        if epoch_ended and self.update.phases == 1 and self.seen >= self.warmup:
+            self.table.fit()
+
+    def rescore(self, batches: Iterable[tuple[Int64[Tensor, "batch"], Any]]) -> None:
+        """Scores a whole set, given as (index, batch), and puts new weights in force (update `periodic`)."""
+        was_training = self.model.training
+        self.model.eval()
+        for index, batch in batches:
+            self.table.record(index, self.probe(self.model, self.criterion, batch))
+        self.model.train(was_training)
+        self.table.fit()
+        self._probe = None
+
+    def close(self) -> None:
+        """Takes the hooks off the model."""
+        self._hooks.close()
+
+    @property
+    def probe(self) -> Probe:
+        """The validation probe in force, made anew (in eval mode) when it is due."""
+        if self._probe is None:
+            was_training = self.model.training
+            self.model.eval()
+            waiting = list(self._calls)  # the forward pass under way is not the probe's to clear
+            self._probe = self._make_probe(self._validation(self._steps))
+            self._calls[:] = waiting
+            self.model.train(was_training)
+        return self._probe
+
+    def _observe(self, losses: Tensor, index: Tensor) -> None:
+        probe = self.probe
+        if not self._calls:
+            raise ValueError(
+                "no forward pass of the model was seen before the losses; call the model itself, with gradients on"
+            )
+        if isinstance(probe, HeadProbe):
+            call = self._calls[-1]
+            (gradient,) = torch.autograd.grad(losses.sum(), [call.y], retain_graph=True)
+            self.table.record(index, probe.of_call(call, gradient))
+        elif self.update.at_once:
+            gradients = torch.autograd.grad(
+                losses.sum(), [call.y for call in self._calls], retain_graph=True, allow_unused=True
+            )
+            shares = [_folds(c, g, probe) for c, g in zip(self._calls, gradients, strict=True) if g is not None]
+            self.table.record(index, probe.of_folds(torch.stack(shares).sum(0)))
+
+
+def _folds(call: Call, gradient: Tensor, probe: FoldProbe) -> Float[Tensor, "folds batch"]:
+    return torch.stack([call.contribution(gradient, v) for v in probe.directions])
+
+
+class _Listener:
+    """Adds up the scores of all layers while the user's backward pass runs, and hands them over at its end."""
+
+    def __init__(
+        self, probe: FoldProbe, calls: list[Call], weight: Tensor, loss: Tensor, done: Callable[[Scores], None]
+    ) -> None:
+        self.probe, self.calls, self.weight, self.loss, self.done = probe, list(calls), weight.detach(), loss, done
+        self.total: Tensor | None = None
+        self.scale = torch.ones(())
+        self.left = len(self.calls)
+
+    def attach(self) -> None:
+        """Puts the hooks on the graph."""
+        self.loss.register_hook(self._begin)
+        for call in self.calls:
+            call.y.node.register_prehook(lambda gradients, call=call: self._layer(call, gradients[call.y.output_nr]))
+
+    def _begin(self, gradient: Tensor) -> None:
+        self.scale = gradient.detach().float() / len(self.weight)  # the loss was a mean, perhaps scaled further
+
+    def _layer(self, call: Call, gradient: Tensor | None) -> None:
+        if gradient is not None:
+            share = _folds(call, gradient, self.probe)
+            self.total = share if self.total is None else self.total + share
+        self.left -= 1
+        if self.left == 0 and self.total is not None:
+            folds = self.total / (self.scale * self.weight.clamp_min(1e-12))
+            self.done(self.probe.of_folds(torch.where(self.weight >= FLOOR, folds, torch.nan)))
+
+
+class _Draw:
+    """Draws the validation samples of one direction, as one batch or as folds; the same for the same seed and step."""
+
+    def __init__(
+        self, validation: tuple[Tensor, Tensor] | Sequence[Any], count: int | None, seed: int, folds: int
+    ) -> None:
+        self.validation = validation
+        self.tensors = isinstance(validation, tuple) and all(isinstance(part, Tensor) for part in validation)
+        self.count, self.seed, self.folds = count, seed, folds
+        size = len(validation[0]) if self.tensors else len(validation)
+        if size < 2:
+            raise ValueError(f"validation: influence needs at least 2 validation samples, got {size}")
+
+    def __call__(self, step: int) -> list[Any]:
+        if not self.tensors:
+            return list(self.validation)
+        size = len(self.validation[0])
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
+        chosen = torch.randperm(size, generator=generator)[: self.count or size]
+        folds = chosen.chunk(min(self.folds, len(chosen)))
+        return [tuple(part[fold.to(part.device)] for part in self.validation) for fold in folds]

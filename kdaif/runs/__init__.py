@@ -1,0 +1,24 @@
+"""A run on disk: plain files, readable while they are written, by anybody and without torch.
+
+``data_cache/runs/<run id>/`` holds ``config.json``, ``status.json``, ``samples.parquet``,
+``epochs/epoch=00012.parquet``, ``metrics.parquet``, ``timings.parquet``, ``result.json``, ``student.safetensors``,
+``checkpoints/``, ``train.log``, and ``trajectories/`` (derived, safe to delete). No other package knows these names.
+"""
+
+from kdaif.runs.arrays import save_inputs
+from kdaif.runs.run import Run, RunSummary, cache_root, list_runs, new_run, open_run, runs_root
+from kdaif.runs.status import LIVE, STATES, Status
+
+__all__ = [
+    "LIVE",
+    "STATES",
+    "Run",
+    "RunSummary",
+    "Status",
+    "cache_root",
+    "list_runs",
+    "new_run",
+    "open_run",
+    "runs_root",
+    "save_inputs",
+]

@@ -1,0 +1,183 @@
+"""Tables that answer people's questions: which samples harm, which runs belong together, what a method gained.
+
+The command line prints them, the dashboard draws them.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from kdaif.config import InfluenceConfig, RunConfig
+from kdaif.runs.run import Run, RunSummary
+
+HARMFUL_WEIGHT = 0.5  # a sample looks harmful when less than half its neutral weight is left
+HELPFUL_T = 2.0  # and helpful when its influence is this many standard errors above zero
+METHODS = {"ce": "No teacher", "kd": "Vanilla KD", "kd-aif": "KD-AIF", "oracle": "Oracle"}
+_BESIDE_THE_SETTING = {"method", "seed", "name", "device", "precision", "checkpoint_every", "influence"}
+
+
+def sample_table(run: Run, number: int | None = None) -> pd.DataFrame:
+    """One row a training sample (index = row in training order) with the values of one epoch (None: the last).
+
+    Beside the columns of `Run.samples` and `Run.epoch`: `given`, `suggested` (the teacher's opinion where it differs, else
+    ""), `true` ("" unknown), `student`, `teacher` (class names, "" unknown), `verdict` (harmful, neutral, helpful) and
+    `rank` (0 = most harmful: lowest influence; by the student's loss in a run that measured no influence).
+    """
+    table = pd.concat([run.samples(), run.epoch(number)], axis=1)
+    names = np.array([*run.classes(), ""], dtype=object)  # index -1, unknown, is the last
+    opinion = np.where(table["teacher_prediction"] >= 0, table["teacher_prediction"], table["student_prediction"])
+    table["given"] = names[table["label"]]
+    table["suggested"] = names[np.where(opinion == table["label"], -1, opinion)]
+    table["true"] = names[table["clean"]]
+    table["student"] = names[table["student_prediction"]]
+    table["teacher"] = names[table["teacher_prediction"]]
+    harmful = table["weight"].to_numpy() < HARMFUL_WEIGHT
+    helpful = table["influence"].to_numpy() > HELPFUL_T
+    table["verdict"] = np.select([harmful, helpful], ["harmful", "helpful"], "neutral")
+    unmeasured = table["influence"].isna().all()
+    order = np.argsort((-table["loss"] if unmeasured else table["influence"]).to_numpy(), kind="stable")
+    table["rank"] = np.empty(len(table), np.int64)
+    table.loc[order, "rank"] = np.arange(len(table))
+    return table
+
+
+def verdict_counts(table: pd.DataFrame) -> dict[str, Any]:
+    """How many samples look harmful and how many of them rightly.
+
+    `samples`, `harmful`, and where flipped labels are known `flipped`, `precision`, `recall` (shares; None: no such).
+    """
+    harmful = (table["verdict"] == "harmful").to_numpy()
+    counts: dict[str, Any] = {"samples": len(table), "harmful": int(harmful.sum())}
+    if table["flipped"].isna().all():
+        return {**counts, "flipped": None, "precision": None, "recall": None}
+    flipped = table["flipped"].fillna(False).to_numpy(bool)
+    hits = int((harmful & flipped).sum())
+    return {
+        **counts,
+        "flipped": int(flipped.sum()),
+        "precision": hits / counts["harmful"] if counts["harmful"] else None,
+        "recall": hits / flipped.sum() if flipped.any() else None,
+    }
+
+
+def run_table(summaries: Iterable[RunSummary]) -> pd.DataFrame:
+    """One row a sound run, in the order given.
+
+    Runs of one `experiment` differ in method, influence settings and seed only, so that their figures compare.
+    """
+    return pd.DataFrame([_run_row(summary) for summary in summaries if not summary.error], columns=list(_RUN_COLUMNS))
+
+
+def method_table(runs: pd.DataFrame) -> pd.DataFrame:
+    """One row a method of one experiment, out of its finished rows of `run_table`; the newest run of a seed counts.
+
+    `runs`, `mean`, `std` of test accuracy (shares), `gains` (by seed, against vanilla KD), `gain` (their mean) and
+    `oracle_gap_recovered` = (mean - vanilla's mean) / (oracle's mean - vanilla's mean), over seeds that all three have.
+    """
+    done = runs[(runs["state"] == "done") & runs["test_accuracy"].notna()].drop_duplicates(["label", "seed"])
+    accuracy = done.pivot(index="seed", columns="label", values="test_accuracy")
+    order = sorted(accuracy.columns, key=lambda label: (_rank(done, label), label))
+    rows = [_method_row(done, accuracy, label) for label in order]
+    columns = ["label", "method", "runs", "mean", "std", "gain", "gains", "oracle_gap_recovered"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def config_difference(configs: Sequence[RunConfig]) -> pd.DataFrame:
+    """The settings in which the configs differ: one row a dotted setting, one column a config, values as text."""
+    flat = [pd.json_normalize(config.model_dump(mode="json")).iloc[0].map(_text) for config in configs]
+    table = pd.concat(flat, axis=1, ignore_index=True).fillna("–")
+    return table[table.nunique(axis=1) > 1]
+
+
+_RUN_COLUMNS = {
+    "run_id": str,
+    "experiment": str,
+    "setting": str,
+    "label": str,
+    "method": str,
+    "noise": float,
+    "seed": int,
+    "state": str,
+    "stage": str,
+    "epoch": int,
+    "epochs": int,
+    "eta_seconds": float,
+    "message": str,
+    "test_accuracy": float,
+    "flipped_auroc": float,
+    "seconds": float,
+}
+
+
+def _run_row(summary: RunSummary) -> dict[str, Any]:
+    assert summary.config is not None
+    assert summary.status is not None
+    config, status, result = summary.config, summary.status, summary.result or {}
+    return {
+        "run_id": summary.id,
+        "experiment": _experiment(config),
+        "setting": setting(config),
+        "label": method_label(config),
+        "method": config.method,
+        "noise": config.noise.rate,
+        "seed": config.seed,
+        **status.model_dump(include={"state", "stage", "epoch", "epochs", "eta_seconds", "message"}),
+        **{name: result.get(name) for name in ("test_accuracy", "flipped_auroc", "seconds")},
+    }
+
+
+def setting(config: RunConfig) -> str:
+    """What an experiment is about, in a line."""
+    data, noise = config.data.source, config.noise
+    corruption = f"{noise.rate:.0%} {noise.kind} noise" if noise.rate else f"{noise.kind} noise"
+    epochs = config.student.optim.epochs
+    return (
+        f"{data}, {'labels as given' if noise.kind == 'none' else corruption}, {config.student.model}, {epochs} epochs"
+    )
+
+
+def method_label(config: RunConfig) -> str:
+    """The method's name, with the influence settings that are not the default where they matter."""
+    name = METHODS.get(config.method, config.method)
+    default = InfluenceConfig().model_dump()
+    changed = [f"{key} {value}" for key, value in config.influence.model_dump().items() if value != default[key]]
+    return f"{name} ({', '.join(changed)})" if changed and config.method == "kd-aif" else name
+
+
+def _experiment(config: RunConfig) -> str:
+    tree = config.model_dump(mode="json", exclude=_BESIDE_THE_SETTING)
+    return hashlib.sha1(json.dumps(tree, sort_keys=True).encode(), usedforsecurity=False).hexdigest()[:8]
+
+
+def _rank(runs: pd.DataFrame, label: str) -> int:
+    method = runs.loc[runs["label"] == label, "method"].iloc[0]
+    return list(METHODS).index(method) if method in METHODS else len(METHODS)
+
+
+def _method_row(runs: pd.DataFrame, accuracy: pd.DataFrame, label: str) -> dict[str, Any]:
+    values = accuracy[label].dropna()
+    vanilla, oracle = METHODS["kd"], METHODS["oracle"]
+    gains = (accuracy[label] - accuracy[vanilla]).dropna() if vanilla in accuracy else values.iloc[:0]
+    recovered = None
+    if {vanilla, oracle} <= set(accuracy.columns) and label not in (vanilla, oracle):
+        shared = accuracy[[label, vanilla, oracle]].dropna().mean()
+        gap = shared[oracle] - shared[vanilla]
+        recovered = float((shared[label] - shared[vanilla]) / gap) if gap > 0 else None
+    return {
+        "label": label,
+        "method": runs.loc[runs["label"] == label, "method"].iloc[0],
+        "runs": len(values),
+        "mean": values.mean(),
+        "std": values.std(),
+        "gain": gains.mean() if len(gains) else None,
+        "gains": gains.to_dict(),
+        "oracle_gap_recovered": recovered,
+    }
+
+
+def _text(value: Any) -> str:
+    return "–" if value is None else str(value)

@@ -1,0 +1,25 @@
+"""Shared fixtures; jaxtyping's shapes are checked by beartype in every test run."""
+
+import os
+from pathlib import Path
+
+import pytest
+from jaxtyping import install_import_hook
+
+# shapes in the signatures are promises: hold them in tests, free of cost in use
+install_import_hook(["kdaif.data", "kdaif.models", "kdaif.distill", "kdaif.influence"], "beartype.beartype")
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test reads or writes the user's runs."""
+    monkeypatch.setenv("KDAIF_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture(scope="session")
+def data_root() -> Path:
+    """The folder of real data sets: KDAIF_DATA_ROOT, else ../shared/data; tests marked `shared` are skipped where it is missing."""
+    root = Path(os.environ.get("KDAIF_DATA_ROOT", Path(__file__).parents[2] / "shared" / "data"))
+    if not root.is_dir():
+        pytest.skip(f"real data sets not found at {root}")
+    return root
