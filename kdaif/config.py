@@ -18,6 +18,7 @@ Entry = TypeVar("Entry")
 Share = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0)]
 
 
 class UserError(ValueError):
@@ -53,7 +54,7 @@ class DataConfig(Section):
     train_size: Count | None = None  # stratified subset of the train split, before validation is cut; None: all
     test_size: Count | None = None  # stratified subset of the test split; None: all
     validation: Annotated[float, Field(gt=0, lt=1)] = 0.1  # share of train cut off as validation: the influence target
-    split_seed: int = 0  # decides subset and validation cut; apart from `seed`, so that seeds share their splits
+    split_seed: Seed = 0  # decides subset and validation cut; apart from `seed`, so that seeds share their splits
     image_size: Count | None = None  # resize to this many pixels square; None: as they are
     augment: str = "none"  # none, shift, crop-flip
 
@@ -68,12 +69,14 @@ class NoiseConfig(Section):
     column: str | None = None  # kind column: the column of noisy labels
     key: str | None = None  # kind column: the column that both tables share
     validation: bool = True  # the validation split is as noisy as the training split (nobody checked it)
-    seed: int | None = None  # None: the run's seed
+    seed: Seed | None = None  # None: the run's seed
 
     @model_validator(mode="after")
     def _complete(self) -> "NoiseConfig":
         if self.kind == "none" and self.rate > 0:
             raise ValueError("noise.rate is set but noise.kind is 'none'; name a kind, for example symmetric")
+        if self.kind in ("matrix", "column") and self.rate > 0:
+            raise ValueError(f"noise.rate has no meaning for noise.kind {self.kind!r}, which brings its own rate; leave it 0")
         if self.kind == "matrix" and self.matrix is None:
             raise ValueError("noise.kind 'matrix' needs noise.matrix")
         if self.kind == "column" and not self.column:
@@ -117,20 +120,27 @@ class DistillationConfig(Section):
 
 
 class InfluenceConfig(Section):
-    """How influence is measured and what it does (DESIGN: sections 3 and 6 of the paper's setting)."""
+    """How influence is measured and what it does."""
 
-    source: Literal["teacher", "student", "both"] = "both"
-    update: str = "lagged"
+    source: str = "both"  # whose parameters it is taken in: teacher, student, both
+    update: str = "lagged"  # online, lagged, periodic, two_phase
     scope: str = "last"  # last layer, or all layers
+    validation: str = (
+        "agreed"  # validation samples that count: given (all), agreed (where the teacher, who never saw them, agrees)
+    )
     preconditioner: str = "whiten"
     damping: Positive = 0.1  # added to the curvature, as a share of its mean eigenvalue
     mapping: str = "posterior"
-    corroborate: str = "disagreement"
-    apply_to: Literal["both", "label"] = "both"  # weight the whole loss, or its label term only
+    corroborate: str = (
+        "disagreement"  # who must second a weight below 1: none, disagreement (the teacher predicts another class)
+    )
+    apply_to: str = (
+        "relabel"  # both terms, label term only, relabel (the teacher's label takes over what the given one loses)
+    )
     smoothing: Share = 0.9  # share of the old score kept at each visit of the student's own scores
-    refresh: Count = 1  # periodic: epochs between two scorings; lagged, online: see refresh_steps
-    refresh_steps: Count = 50  # steps between two validation directions
-    validation_batch: Count = 512  # validation samples a direction is taken from during training
+    refresh_epochs: Count = 1  # periodic: epochs between two scorings of the whole set
+    refresh_steps: Count = 100  # steps between two validation directions
+    validation_batch: Count = 256  # validation samples a direction is taken from during training
     warmup: Share = 0.2  # share of the epochs before the student's own scores change a weight
 
 
@@ -138,7 +148,7 @@ class RunConfig(Section):
     """One run, whole."""
 
     method: str = "kd-aif"  # ce, kd, kd-aif, oracle
-    seed: int = 0
+    seed: Seed = 0
     device: str = "auto"
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     data: DataConfig = DataConfig()

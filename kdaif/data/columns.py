@@ -45,14 +45,17 @@ def holds_strings(kind: pa.DataType) -> bool:
     return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
 
 
-def class_names(rows: datasets.Dataset, columns: list[str]) -> tuple[str, ...]:
-    """The classes of label columns: a ClassLabel's own names, else the values found, numbers in order before words."""
+def class_names(rows: datasets.Dataset, columns: dict[str, str]) -> tuple[str, ...]:
+    """The classes of label columns: a ClassLabel's own names, else the values found, numbers in order before words.
+
+    `columns` by the config field that names them, for the `UserError` about a missing label.
+    """
     found: set[str] = set()
-    for column in columns:
+    for field, column in columns.items():
         feature = rows.features[column]
         if isinstance(feature, datasets.ClassLabel):
             return tuple(feature.names)
-        found.update(_names(rows, column, "data.columns"))
+        found.update(_names(rows, column, field))
     return tuple(sorted(found, key=lambda name: (0, int(name), "") if _is_number(name) else (1, 0, name)))
 
 

@@ -80,13 +80,9 @@ class _Labels:
 
 def _read_labels(source: Source, columns: Found) -> _Labels:
     train = source.train.rows
-    if not len(train) or (source.test and not len(source.test.rows)):
-        raise UserError(
-            f"data.source: {source.name} has no rows in its train or test split, takes tables with samples."
-        )
-    classes = class_names(train, [name for name in (columns.label, columns.given) if name])
-    true = encode(train, columns.label, classes, "data.columns.label")
-    given = encode(train, columns.given, classes, "data.columns.given") if columns.given else true
+    fields = {"data.columns.label": columns.label, "data.columns.given": columns.given or columns.label}
+    classes = class_names(train, fields)
+    true, given = (encode(train, column, classes, field) for field, column in fields.items())
     if len(np.unique(given)) < 2:
         raise UserError(
             f"data.columns.label: every sample is of class {classes[given[0]]!r}, takes two classes or more."

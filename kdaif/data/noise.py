@@ -56,7 +56,7 @@ def matrix(target: Target, noise: NoiseConfig, rng: np.random.Generator) -> Labe
     if len(rows) != count or any(len(row) != count for row in rows):
         sizes = sorted({len(row) for row in rows})
         raise UserError(
-            f"noise.matrix: got {len(rows)} rows of {' or '.join(map(str, sizes))} entries, "
+            f"noise.matrix: got {len(rows)} rows of {' or '.join(map(str, sizes)) or 0} entries, "
             f"takes {count} x {count}, one row and column for each class."
         )
     table = np.array(rows)
@@ -109,7 +109,7 @@ def _join(target: Target, people: datasets.Dataset, key: str | None, file: str) 
     theirs = pd.Index(people.data.column(key).to_pandas())
     if theirs.has_duplicates:
         raise UserError(
-            f"noise.key: column {key!r} of {file} repeats {theirs[theirs.duplicated()][0]!r}, takes unique keys."
+            f"noise.key: column {key!r} of {file} repeats {theirs[theirs.duplicated()][0]}, takes unique keys."
         )
     ours = target.table.data.column(key).to_pandas().iloc[target.rows]
     found = theirs.get_indexer(ours)

@@ -37,6 +37,11 @@ class Source:
     train: Table
     test: Table | None  # None: test is to be cut from `train`
 
+    def __post_init__(self) -> None:
+        for table in (self.train, self.test):
+            if table and not len(table.rows):
+                raise UserError(f"data.source: the {table.name} table of {self.name} has no rows, takes samples.")
+
 
 def read_source(source: str, data_root: Path | None) -> Source:
     """The tables behind `data.source`: a named source, a path (as it is, else under `data_root`), or a hub id
@@ -86,7 +91,7 @@ def _read_csv(path: Path) -> datasets.Dataset:
 
 def _read_json(path: Path) -> datasets.Dataset:
     lines = path.read_text().lstrip().startswith("{")
-    return datasets.Dataset.from_pandas(pd.read_json(path, lines=lines, dtype=False, convert_dates=False))
+    return datasets.Dataset.from_pandas(pd.read_json(path, lines=lines, dtype=False))
 
 
 READERS: dict[str, Callable[[Path], datasets.Dataset]] = {
@@ -118,7 +123,7 @@ def _read_folder(folder: Path, name: str) -> Source:
 
 def _read_split(folder: Path, split: str) -> Table | None:
     for ending in READERS:
-        if files := sorted([*folder.glob(f"{split}{ending}"), *folder.glob(f"{split}-*{ending}")]):
+        if files := list(folder.glob(f"{split}{ending}")) or sorted(folder.glob(f"{split}-*{ending}")):
             return _table(split, files)
     return _read_images(split, folder / split, folder)
 

@@ -83,7 +83,7 @@ def check_disjoint(**splits: Split) -> None:
         shared = np.intersect1d(first.ids, second.ids)
         if len(shared):
             raise UserError(
-                f"data: the {one} and {other} splits share {len(shared)} samples (first {shared[0]!r}); "
+                f"data: the {one} and {other} splits share {len(shared)} samples (first {shared[0]}); "
                 "every sample may be in one split only."
             )
 
@@ -98,7 +98,7 @@ def channel_statistics(
     value = torch.arange(256, dtype=torch.float64) / 255
     means, deviations = [], []
     for channel in inputs.unbind(1):
-        share = torch.bincount(channel.flatten(), minlength=256) / channel.numel()
+        share = torch.bincount(channel.flatten(), minlength=256).double() / channel.numel()
         mean = (share * value).sum()
         means.append(mean.item())
         deviations.append((share * (value - mean).square()).sum().sqrt().item() or 1.0)

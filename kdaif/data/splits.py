@@ -7,7 +7,7 @@ from jaxtyping import Int64
 
 from kdaif.config import UserError
 
-Rows = Int64[np.ndarray, "rows"]
+Rows = Int64[np.ndarray, "_"]  # labels or positions of some samples
 
 
 def stratified(labels: Rows, size: int, rng: np.random.Generator) -> Rows:

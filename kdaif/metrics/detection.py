@@ -38,7 +38,10 @@ def average_precision(score: ArrayLike, flipped: ArrayLike) -> float:
 
 
 def precision_at_k(score: ArrayLike, flipped: ArrayLike, k: int) -> float:
-    """Share of flipped labels among the k most harmful samples (all, where there are fewer): 0..1, chance = their share overall."""
+    """Share of flipped labels among the k most harmful samples: 0..1, chance = their share overall.
+
+    With fewer than k scored samples it is the share among all of them; for k < 1 it is NaN.
+    """
     seen, found = _inspect(score, flipped)
     k = min(k, int(seen[-1]))
     return float(np.interp(k, seen, found) / k) if k > 0 else float("nan")

@@ -1,7 +1,7 @@
 """How far two scores of the same samples agree in their order.
 
-Both: float (n,). Policy. A sample with NaN in either is left out; infinite scores are kept (they rank first or last). Fewer than two samples, or a
-constant score, give NaN for the correlations. Nothing warns; shapes that differ raise ValueError.
+Both: float (n,). Policy. A sample with NaN in either is left out; infinite scores are kept (they rank first or last). Fewer
+than two samples, or a constant score, give NaN for the correlations. Nothing warns; shapes that differ raise ValueError.
 """
 
 from typing import NamedTuple

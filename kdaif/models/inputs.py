@@ -26,6 +26,9 @@ IMAGENET = InputStats(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 class Normalised(nn.Module):
     """`model`, fed with inputs normalised by `loader`'s statistics, sees them normalised by its `own`."""
 
+    scale: Tensor
+    shift: Tensor
+
     def __init__(self, model: nn.Module, loader: InputStats, own: InputStats) -> None:
         super().__init__()
         self.model = model

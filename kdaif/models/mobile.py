@@ -96,8 +96,8 @@ class ShuffleDownBlock(nn.Module):
 
 
 def interleave(left: Tensor, right: Tensor) -> Tensor:
-    """Channels of both in turn, so that the next block's halves see either (a shuffle of two groups)."""
-    return torch.stack([left, right], dim=2).flatten(1, 2)
+    """Channels of both in turn, so that either half of the next block sees both."""
+    return F.channel_shuffle(torch.cat([left, right], dim=1), 2)
 
 
 def shufflenetv2(num_classes: int, channels: int) -> nn.Sequential:

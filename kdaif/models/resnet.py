@@ -12,6 +12,7 @@ Two published conventions, told apart by their shortcut where the width changes:
 from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
+from itertools import pairwise
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -63,7 +64,7 @@ def resnet(
 ) -> nn.Sequential:
     """A ResNet of depth 6n + 2; `widths` are those of the stem and of the three stages, `head` names the last layer."""
     layers = OrderedDict(conv1=conv(channels, widths[0], 3), bn1=nn.BatchNorm2d(widths[0]), relu=nn.ReLU())
-    for number, (before, width) in enumerate(zip(widths, widths[1:]), start=1):
+    for number, (before, width) in enumerate(pairwise(widths), start=1):
         stride = 1 if number == 1 else 2
         change = nn.Identity() if (before, stride) == (width, 1) else shortcut(before, width, stride)
         blocks = [BasicBlock(before, width, stride, change)]

@@ -5,6 +5,7 @@ Parameters are named as in RepDistiller and mdistiller, so that their checkpoint
 
 from collections import OrderedDict
 from functools import partial
+from itertools import pairwise
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -34,7 +35,7 @@ def wide_resnet(num_classes: int, channels: int, *, depth: int, factor: int) -> 
     """A WRN of depth 6n + 4, its three stages `factor` times as wide as 16-32-64."""
     widths = (16, 16 * factor, 32 * factor, 64 * factor)
     layers = OrderedDict[str, nn.Module](conv1=conv(channels, widths[0], 3))
-    for number, (before, width) in enumerate(zip(widths, widths[1:]), start=1):
+    for number, (before, width) in enumerate(pairwise(widths), start=1):
         blocks = [PreActivationBlock(before, width, 1 if number == 1 else 2)]
         blocks += [PreActivationBlock(width, width, 1) for _ in range((depth - 4) // 6 - 1)]
         layers[f"block{number}"] = nn.Sequential(OrderedDict(layer=nn.Sequential(*blocks)))

@@ -35,7 +35,11 @@ SAMPLE_FIELDS: Fields = {
 }
 EPOCH_FIELDS: Fields = {
     "influence": (_FLOAT, "t-statistic over validation samples, positive = helpful"),
-    "influence_raw": (_FLOAT, "nats per unit step, positive = helpful"),
+    "influence_raw": (_FLOAT, "student's mean over its visits, nats per unit step, positive = helpful"),
+    "influence_spread": (_FLOAT, "standard deviation of the student's t over its visits"),
+    "student_influence": (_FLOAT, "student's own t-statistic, mean over its visits"),
+    "visits": (_INT, "times the student was scored on it, -1 not measured"),
+    "harmful_visits": (_INT, "visits with a negative score, -1 not measured"),
     "weight": (_FLOAT, "neutral 1, mean 1"),
     "loss": (_FLOAT, "nats, student's cross-entropy on the given label"),
     "teacher_loss": (_FLOAT, "nats, teacher's cross-entropy on the given label"),

@@ -20,11 +20,16 @@ METHODS = {"ce": "No teacher", "kd": "Vanilla KD", "kd-aif": "KD-AIF", "oracle":
 _BESIDE_THE_SETTING = {"method", "seed", "name", "device", "precision", "checkpoint_every", "influence"}
 
 
+def rows(table: pd.DataFrame) -> Iterable[Any]:
+    """The rows as named tuples, `Index` first; typed loosely, because a column's type is known to people only."""
+    return table.itertuples()
+
+
 def sample_table(run: Run, number: int | None = None) -> pd.DataFrame:
     """One row a training sample (index = row in training order) with the values of one epoch (None: the last).
 
-    Beside the columns of `Run.samples` and `Run.epoch`: `given`, `suggested` (the teacher's opinion where it differs, else
-    ""), `true` ("" unknown), `student`, `teacher` (class names, "" unknown), `verdict` (harmful, neutral, helpful) and
+    Beside the columns of `Run.samples` and `Run.epoch`: class names `given`, `suggested` (the teacher's opinion where it
+    differs, else ""), `true`, `student`, `teacher` ("" unknown); `verdict` (harmful, neutral, helpful) and
     `rank` (0 = most harmful: lowest influence; by the student's loss in a run that measured no influence).
     """
     table = pd.concat([run.samples(), run.epoch(number)], axis=1)
@@ -79,38 +84,39 @@ def method_table(runs: pd.DataFrame) -> pd.DataFrame:
     `oracle_gap_recovered` = (mean - vanilla's mean) / (oracle's mean - vanilla's mean), over seeds that all three have.
     """
     done = runs[(runs["state"] == "done") & runs["test_accuracy"].notna()].drop_duplicates(["label", "seed"])
-    accuracy = done.pivot(index="seed", columns="label", values="test_accuracy")
-    order = sorted(accuracy.columns, key=lambda label: (_rank(done, label), label))
-    rows = [_method_row(done, accuracy, label) for label in order]
+    accuracy = done.set_index(["seed", "label"])["test_accuracy"].unstack()  # noqa: PD010
+    methods = dict(zip(done["label"], done["method"], strict=True))
+    order = sorted(accuracy.columns, key=lambda label: (method_rank(methods[label]), label))
+    lines = [_method_row(methods[label], accuracy, label) for label in order]
     columns = ["label", "method", "runs", "mean", "std", "gain", "gains", "oracle_gap_recovered"]
-    return pd.DataFrame(rows, columns=columns)
+    return pd.DataFrame(lines, columns=columns)
 
 
 def config_difference(configs: Sequence[RunConfig]) -> pd.DataFrame:
     """The settings in which the configs differ: one row a dotted setting, one column a config, values as text."""
     flat = [pd.json_normalize(config.model_dump(mode="json")).iloc[0].map(_text) for config in configs]
     table = pd.concat(flat, axis=1, ignore_index=True).fillna("–")
-    return table[table.nunique(axis=1) > 1]
+    return table[table.ne(table[0], axis=0).any(axis=1)]
 
 
-_RUN_COLUMNS = {
-    "run_id": str,
-    "experiment": str,
-    "setting": str,
-    "label": str,
-    "method": str,
-    "noise": float,
-    "seed": int,
-    "state": str,
-    "stage": str,
-    "epoch": int,
-    "epochs": int,
-    "eta_seconds": float,
-    "message": str,
-    "test_accuracy": float,
-    "flipped_auroc": float,
-    "seconds": float,
-}
+_RUN_COLUMNS = (
+    "run_id",
+    "experiment",
+    "setting",
+    "label",
+    "method",
+    "noise",
+    "seed",
+    "state",
+    "stage",
+    "epoch",
+    "epochs",
+    "eta_seconds",
+    "message",
+    "test_accuracy",
+    "flipped_auroc",
+    "seconds",
+)
 
 
 def _run_row(summary: RunSummary) -> dict[str, Any]:
@@ -132,12 +138,10 @@ def _run_row(summary: RunSummary) -> dict[str, Any]:
 
 def setting(config: RunConfig) -> str:
     """What an experiment is about, in a line."""
-    data, noise = config.data.source, config.noise
-    corruption = f"{noise.rate:.0%} {noise.kind} noise" if noise.rate else f"{noise.kind} noise"
-    epochs = config.student.optim.epochs
-    return (
-        f"{data}, {'labels as given' if noise.kind == 'none' else corruption}, {config.student.model}, {epochs} epochs"
-    )
+    noise = config.noise
+    labels = {"none": "labels as given", "matrix": "noise from a class matrix", "column": "labels from a column"}
+    said = labels.get(noise.kind, f"{100 * noise.rate:.0f} % {noise.kind} noise")
+    return f"{config.data.source}, {said}, {config.student.model}, {config.student.optim.epochs} epochs"
 
 
 def method_label(config: RunConfig) -> str:
@@ -148,17 +152,17 @@ def method_label(config: RunConfig) -> str:
     return f"{name} ({', '.join(changed)})" if changed and config.method == "kd-aif" else name
 
 
+def method_rank(method: str) -> int:
+    """Place of a method in tables and legends."""
+    return list(METHODS).index(method) if method in METHODS else len(METHODS)
+
+
 def _experiment(config: RunConfig) -> str:
     tree = config.model_dump(mode="json", exclude=_BESIDE_THE_SETTING)
     return hashlib.sha1(json.dumps(tree, sort_keys=True).encode(), usedforsecurity=False).hexdigest()[:8]
 
 
-def _rank(runs: pd.DataFrame, label: str) -> int:
-    method = runs.loc[runs["label"] == label, "method"].iloc[0]
-    return list(METHODS).index(method) if method in METHODS else len(METHODS)
-
-
-def _method_row(runs: pd.DataFrame, accuracy: pd.DataFrame, label: str) -> dict[str, Any]:
+def _method_row(method: str, accuracy: pd.DataFrame, label: str) -> dict[str, Any]:
     values = accuracy[label].dropna()
     vanilla, oracle = METHODS["kd"], METHODS["oracle"]
     gains = (accuracy[label] - accuracy[vanilla]).dropna() if vanilla in accuracy else values.iloc[:0]
@@ -169,7 +173,7 @@ def _method_row(runs: pd.DataFrame, accuracy: pd.DataFrame, label: str) -> dict[
         recovered = float((shared[label] - shared[vanilla]) / gap) if gap > 0 else None
     return {
         "label": label,
-        "method": runs.loc[runs["label"] == label, "method"].iloc[0],
+        "method": method,
         "runs": len(values),
         "mean": values.mean(),
         "std": values.std(),

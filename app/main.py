@@ -1,0 +1,44 @@
+"""The dashboard's entry: ``streamlit run app/main.py``. Navigation only; the rooms are in views/."""
+
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+if str(HERE.parent) not in sys.path:  # the plain command puts only app/ there
+    sys.path.insert(0, str(HERE.parent))
+
+import streamlit as st  # noqa: E402
+
+from kdaif.config import UserError  # noqa: E402
+
+st.set_page_config(page_title="kdaif", page_icon=":material/balance:", layout="wide")
+st.logo(str(HERE / "ui" / "logo.svg"), size="large")
+
+page = st.navigation(
+    [
+        st.Page(
+            "views/overview.py",
+            title="Overview",
+            icon=":material/home:",
+            default=True,
+            help="What acting on the samples' influence gained, and where every run stands.",
+        ),
+        st.Page(
+            "views/samples.py",
+            title="Samples",
+            icon=":material/grid_view:",
+            help="Which training samples help the student and which harm it; look, select, export.",
+        ),
+        st.Page(
+            "views/compare.py",
+            title="Compare",
+            icon=":material/stacked_line_chart:",
+            help="KD-AIF beside vanilla KD and the oracle: accuracy, curves, classes, settings.",
+        ),
+    ],
+    position="top",
+)
+try:
+    page.run()
+except UserError as error:
+    st.error(str(error), icon=":material/error:")

@@ -1,0 +1,256 @@
+"""Figures as pure functions: frame in, Plotly figure out. Colours are readable on the light and the dark theme alike."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from app.ui.look import ACCENT, HARMFUL, HELPFUL, METHOD_COLORS, NEUTRAL, VERDICT_COLORS, VERDICT_SIGNS, percent, points
+from kdaif.runs.tables import method_rank, rows
+
+GRID = "rgba(128, 134, 140, 0.22)"
+FADED = 0.22  # opacity of what is not selected: grey, never gone
+FIELD_TITLES = {"weight": "weight (1 = neutral)", "influence": "influence (standard errors, + helps)"}
+CONFIG = {"displayModeBar": False, "scrollZoom": False}
+
+
+def gain_figure(methods: pd.DataFrame) -> go.Figure:
+    """Points of test accuracy over vanilla KD: one bar a method (mean), one dot a seed; `methods` from `method_table`."""
+    methods = methods[methods["gain"].notna()].iloc[::-1]
+    figure = go.Figure()
+    figure.add_bar(
+        x=100 * methods["gain"],
+        y=methods["label"],
+        orientation="h",
+        marker={"color": _method_colors(methods), "opacity": 0.85},
+        width=0.55,
+        hoverinfo="skip",
+        name="mean",
+    )
+    seeds = [(row.label, seed, 100 * gain) for row in rows(methods) for seed, gain in row.gains.items()]
+    figure.add_scatter(
+        x=[gain for _, _, gain in seeds],
+        y=[label for label, _, _ in seeds],
+        customdata=[seed for _, seed, _ in seeds],
+        mode="markers",
+        marker={"size": 8, "color": "rgba(255,255,255,0.9)", "line": {"color": "#1B2127", "width": 1.2}},
+        hovertemplate="%{y}, seed %{customdata}: %{x:+.1f} points<extra></extra>",
+        name="seeds",
+    )
+    widest = max([abs(gain) for _, _, gain in seeds] + [1.0])
+    ends = [max(0.0, 100 * row.gain, *(100 * gain for gain in row.gains.values())) for row in rows(methods)]
+    figure.add_scatter(
+        x=[end + 0.035 * widest for end in ends],
+        y=methods["label"],
+        text=[_gain_text(row) for row in rows(methods)],
+        mode="text",
+        textposition="middle right",
+        textfont={"size": 14},
+        hoverinfo="skip",
+        name="figures",
+    )
+    low = min([gain for _, _, gain in seeds] + [0.0])
+    figure.update_xaxes(
+        title="points of test accuracy over vanilla KD", range=[low - 0.04 * widest, 1.4 * widest], zeroline=True
+    )
+    return _styled(figure, height=74 + 62 * len(methods))
+
+
+def _gain_text(row: Any) -> str:
+    accuracy = percent(row.mean, 1)
+    return accuracy if row.method == "kd" else f"<b>{points(row.gain)}</b><br>{accuracy}"
+
+
+def accuracy_figure(methods: pd.DataFrame, runs: pd.DataFrame) -> go.Figure:
+    """Test accuracy in per cent: mean and standard deviation a method, one dot a seed; `runs` from `run_table`."""
+    methods = methods.iloc[::-1]
+    done = runs[(runs["state"] == "done") & runs["label"].isin(methods["label"])]
+    figure = go.Figure()
+    figure.add_scatter(
+        x=100 * done["test_accuracy"],
+        y=done["label"],
+        customdata=done["seed"],
+        mode="markers",
+        marker={"size": 9, "color": NEUTRAL, "opacity": 0.55},
+        hovertemplate="%{y}, seed %{customdata}: %{x:.1f} %<extra></extra>",
+        name="seeds",
+    )
+    figure.add_scatter(
+        x=100 * methods["mean"],
+        y=methods["label"],
+        mode="markers",
+        error_x={"array": 100 * methods["std"].fillna(0), "color": NEUTRAL, "thickness": 2, "width": 6},
+        marker={"size": 15, "color": _method_colors(methods), "symbol": "diamond"},
+        hovertemplate="%{y}: mean %{x:.1f} %<extra></extra>",
+        name="mean",
+    )
+    figure.add_scatter(
+        x=100 * methods["mean"],
+        y=methods["label"],
+        text=[
+            f"<b>{100 * row.mean:.1f}</b>" + (f" ± {100 * row.std:.1f}" if row.runs > 1 else "")
+            for row in rows(methods)
+        ],
+        mode="text",
+        textposition="top center",
+        textfont={"size": 14},
+        hoverinfo="skip",
+        name="figures",
+    )
+    figure.update_xaxes(title="test accuracy, %")
+    order = {"categoryorder": "array", "categoryarray": list(methods["label"])}
+    figure.update_yaxes(range=[-0.6, len(methods) - 0.25], **order)
+    return _styled(figure, height=255)
+
+
+def curves_figure(curves: pd.DataFrame) -> go.Figure:
+    """Test accuracy over epochs: mean line and range over seeds; columns label, method, seed, epoch, test_accuracy."""
+    figure = go.Figure()
+    methods = dict(zip(curves["label"], curves["method"], strict=True))
+    for label in sorted(methods, key=lambda label: (method_rank(methods[label]), label)):
+        method = methods[label]
+        by_epoch = 100 * curves[curves["label"] == label].groupby("epoch")["test_accuracy"].agg(["mean", "min", "max"])
+        color = METHOD_COLORS.get(method, NEUTRAL)
+        figure.add_scatter(
+            x=np.concatenate([by_epoch.index, by_epoch.index[::-1]]),
+            y=np.concatenate([by_epoch["max"], by_epoch["min"][::-1]]),
+            fill="toself",
+            mode="lines",
+            line={"width": 0},
+            fillcolor=_transparent(color, 0.18),
+            hoverinfo="skip",
+            showlegend=False,
+        )
+        figure.add_scatter(
+            x=by_epoch.index,
+            y=by_epoch["mean"],
+            mode="lines",
+            line={"color": color, "width": 2.5, "dash": "dot" if method == "oracle" else "solid"},
+            name=label,
+            hovertemplate="%{y:.1f} %",
+        )
+    figure.update_layout(hovermode="x unified")
+    figure.update_xaxes(title="epoch")
+    figure.update_yaxes(title="test accuracy, %")
+    return _styled(figure, height=255, legend=True)
+
+
+def class_figure(differences: pd.DataFrame) -> go.Figure:
+    """Per-class difference to vanilla KD in points; columns class, difference, std. Above zero = KD-AIF is better."""
+    ordered = differences.sort_values("difference", ascending=False)
+    better = ordered["difference"] >= 0
+    figure = go.Figure()
+    figure.add_bar(
+        x=ordered["class"],
+        y=100 * ordered["difference"],
+        marker={"color": np.where(better, HELPFUL, HARMFUL), "opacity": 0.9},
+        error_y={"array": 100 * ordered["std"].fillna(0), "color": NEUTRAL, "thickness": 1.2, "width": 3},
+        hovertemplate="%{x}: %{y:+.1f} points<extra></extra>",
+        text=[points(value) for value in ordered["difference"]] if len(ordered) <= 20 else None,
+        textposition="inside",
+        insidetextanchor="start",
+    )
+    figure.update_yaxes(title="points over vanilla KD", zeroline=True)
+    figure.update_xaxes(showgrid=False, type="category")
+    return _styled(figure, height=205)
+
+
+def histogram_figure(
+    values: np.ndarray, verdicts: np.ndarray, field: str, chosen: tuple[float, float] | None, bins: int = 48
+) -> go.Figure:
+    """How the samples' weight or influence is spread, stacked by verdict; outside `chosen` the bars are faded."""
+    finite = np.isfinite(values)
+    edges = np.histogram_bin_edges(values[finite], bins)
+    centres = (edges[:-1] + edges[1:]) / 2
+    inside = np.ones(len(centres), bool) if chosen is None else (edges[1:] > chosen[0]) & (edges[:-1] < chosen[1])
+    figure = go.Figure()
+    for verdict, color in VERDICT_COLORS.items():
+        counts, _ = np.histogram(values[finite & (verdicts == verdict)], edges)
+        figure.add_bar(
+            x=centres,
+            y=counts,
+            width=np.diff(edges),
+            name=f"{VERDICT_SIGNS[verdict]} {verdict}",
+            marker={"color": color, "opacity": np.where(inside, 0.95, FADED), "line": {"width": 0}},
+            hovertemplate=f"%{{y:,}} {verdict} at %{{x:.2f}}<extra></extra>",
+            # what is selected is drawn by `inside`, from the URL; the browser's own dimming would only blink
+            selected={"marker": {"opacity": 0.95}},
+            unselected={"marker": {"opacity": FADED}},
+        )
+    figure.update_layout(barmode="stack", bargap=0, dragmode="select", selectdirection="h")
+    figure.update_layout(newselection={"line": {"color": ACCENT, "width": 1.5, "dash": "solid"}})
+    figure.update_xaxes(title=FIELD_TITLES[field], fixedrange=True)
+    figure.update_yaxes(title="samples", fixedrange=True)
+    return _styled(figure, height=180, legend=True)
+
+
+def trajectory_figure(
+    epochs: Sequence[int], values: np.ndarray, crowd: np.ndarray, field: str, current: int
+) -> go.Figure:
+    """One sample's weight or influence over epochs, before the middle 80 % of the `crowd` (epochs, samples)."""
+    low, middle, high = np.nanpercentile(crowd, [10, 50, 90], axis=1)
+    figure = go.Figure()
+    figure.add_scatter(
+        x=np.concatenate([epochs, epochs[::-1]]),
+        y=np.concatenate([high, low[::-1]]),
+        fill="toself",
+        mode="lines",
+        line={"width": 0},
+        fillcolor=_transparent(NEUTRAL, 0.2),
+        hoverinfo="skip",
+        name="80 % of all samples",
+    )
+    figure.add_scatter(
+        x=epochs,
+        y=middle,
+        mode="lines",
+        line={"color": NEUTRAL, "width": 1, "dash": "dot"},
+        name="median",
+        hoverinfo="skip",
+    )
+    figure.add_scatter(
+        x=epochs,
+        y=values,
+        mode="lines+markers" if len(epochs) <= 40 else "lines",
+        line={"color": ACCENT, "width": 2.5},
+        marker={"size": 5},
+        name="this sample",
+        hovertemplate="epoch %{x}: %{y:.2f}<extra></extra>",
+    )
+    figure.add_vline(x=current, line={"color": NEUTRAL, "width": 1})
+    neutral = 1 if field == "weight" else 0
+    figure.add_hline(y=neutral, line={"color": GRID, "width": 1.5})
+    figure.update_xaxes(title="epoch")
+    figure.update_yaxes(title=FIELD_TITLES[field].split(" (")[0])
+    return _styled(figure, height=165, legend=True)
+
+
+def _styled(figure: go.Figure, height: int, legend: bool = False) -> go.Figure:
+    figure.update_layout(
+        height=height,
+        margin={"l": 8, "r": 8, "t": 26 if legend else 8, "b": 8},
+        showlegend=legend,
+        legend={
+            "orientation": "h",
+            "x": 0,
+            "y": 1.02,
+            "xanchor": "left",
+            "yanchor": "bottom",
+            "traceorder": "normal",
+        },
+        font={"size": 13},
+    )
+    figure.update_xaxes(automargin=True, gridcolor=GRID, zerolinecolor=NEUTRAL, title_font_size=12)
+    figure.update_yaxes(automargin=True, gridcolor=GRID, zerolinecolor=NEUTRAL, title_font_size=12)
+    return figure
+
+
+def _method_colors(methods: pd.DataFrame) -> list[str]:
+    return [METHOD_COLORS.get(method, NEUTRAL) for method in methods["method"]]
+
+
+def _transparent(color: str, alpha: float) -> str:
+    red, green, blue = (int(color[i : i + 2], 16) for i in (1, 3, 5))
+    return f"rgba({red}, {green}, {blue}, {alpha})"

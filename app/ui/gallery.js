@@ -1,0 +1,63 @@
+// Tiles of samples; a click (or Enter, Space) tells Python which row was picked.
+export default function (component) {
+  const { data, parentElement, setTriggerValue } = component
+  const root = parentElement.querySelector(".gallery")
+  const focused = parentElement.activeElement?.dataset?.row
+
+  const make = (tag, className, text) => {
+    const element = document.createElement(tag)
+    if (className) element.className = className
+    if (text !== undefined) element.textContent = text
+    return element
+  }
+
+  const picture = sample => {
+    const box = make("div", "picture")
+    if (sample.image) {
+      const image = make("img")
+      image.src = sample.image
+      image.alt = ""
+      box.append(image)
+    } else {
+      box.append(make("div", "words", sample.words))
+    }
+    if (sample.marker) box.append(make("span", "marker", sample.marker))
+    return box
+  }
+
+  const tile = sample => {
+    const button = make("button", "tile")
+    button.type = "button"
+    button.dataset.row = sample.row
+    button.setAttribute("aria-pressed", String(sample.row === data.primary))
+    button.setAttribute("aria-label", sample.description)
+    button.title = sample.description
+    button.onclick = () => setTriggerValue("picked", sample.row)
+
+    const given = make("div", "label", sample.given)
+    const suggested = make("div", "label")
+    suggested.append(make("span", "muted", sample.suggested ? "rather " : "teacher agrees"), sample.suggested)
+
+    const bar = make("div", "bar")
+    const filled = make("i")
+    filled.style.width = `${50 * Math.min(sample.weight, 2)}%` // the middle is neutral
+    filled.style.background = sample.color
+    bar.append(filled, make("b"))
+
+    const weight = make("div", "weight")
+    weight.append(make("span", "", `${sample.sign} weight`), make("span", "", sample.weight.toFixed(2)))
+    button.append(picture(sample), given, suggested, bar, weight)
+    return button
+  }
+
+  root.style.setProperty("--columns", data.columns)
+  root.replaceChildren(
+    ...data.groups.flatMap(group => {
+      const title = make("div", "title", group.title)
+      const tiles = make("div", "tiles")
+      tiles.append(...group.samples.map(tile))
+      return [title, tiles]
+    }),
+  )
+  if (focused !== undefined) root.querySelector(`[data-row="${focused}"]`)?.focus()
+}

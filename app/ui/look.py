@@ -1,0 +1,64 @@
+"""The house style: colours with one meaning each, words for terms, and how figures are spelled."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+# safe for colour-blind eyes, readable on paper white and on ink
+HARMFUL, NEUTRAL, HELPFUL = "#D55E00", "#8A9099", "#009E73"
+VERDICT_COLORS: Mapping[str, str] = MappingProxyType({"harmful": HARMFUL, "neutral": NEUTRAL, "helpful": HELPFUL})
+VERDICT_SIGNS: Mapping[str, str] = MappingProxyType({"harmful": "▼", "neutral": "●", "helpful": "▲"})
+ACCENT, GOLD, VIOLET = "#1F83C4", "#C98A00", "#B07AA1"
+METHOD_COLORS: Mapping[str, str] = MappingProxyType({"ce": VIOLET, "kd": NEUTRAL, "kd-aif": ACCENT, "oracle": GOLD})
+
+STATE_WORDS: Mapping[str, str] = MappingProxyType(
+    {
+        "queued": "○ Queued",
+        "running": "▶ Running",
+        "done": "✓ Done",
+        "failed": "✕ Failed",
+        "cancelled": "– Cancelled",
+        "interrupted": "! Interrupted",
+    }
+)
+
+GLOSSARY: Mapping[str, str] = MappingProxyType(
+    {
+        "Influence": "How much a training sample lowers the student's validation loss, in standard errors above zero: "
+        "positive helps, negative harms, between −2 and 2 it may be chance.",
+        "Weight": "How much a sample counts in training: 1 is neutral, 0 is left out; the mean over all samples is 1.",
+        "Looks harmful": "KD-AIF has taken more than half of the sample's neutral weight away.",
+        "Flipped": "The given label is known to be wrong, because the experiment put it there.",
+        "Teacher and student": "The big trained network, and the small one that learns from it and from the labels.",
+        "Vanilla KD": "Knowledge distillation with every sample counting the same: what KD-AIF is measured against.",
+        "KD-AIF": "Knowledge distillation with adaptive influence weights: harmful samples count less.",
+        "Oracle": "A perfect label cleaner: it knows the flipped labels and leaves exactly those samples out.",
+        "Gap recovered": "The gain of KD-AIF over vanilla KD, as a share of the oracle's gain.",
+        "AUROC": "How well influence tells flipped labels from right ones: 0.5 is chance, 1 is perfect.",
+        "Loss": "How surprised the network is by the given label, in nats; 0 is not at all.",
+    }
+)
+
+
+def percent(share: float | None, digits: int = 0) -> str:
+    """0.784 -> '78 %'; unknown -> '–'."""
+    return "–" if share is None or share != share else f"{100 * share:.{digits}f} %"
+
+
+def points(difference: float, digits: int = 1) -> str:
+    """A difference of two shares in percentage points with its sign: 0.021 -> '+2.1'."""
+    text = f"{100 * difference:+.{digits}f}".replace("-", "−")
+    return text.replace("−", "±").replace("+", "±") if float(text.replace("−", "-")) == 0 else text
+
+
+def duration(seconds: float) -> str:
+    """75 -> '1 min 15 s'."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def ink(text: str, color: str) -> str:
+    """Markdown of large, coloured words in a headline; the words carry the meaning too."""
+    return f':color[{text}]{{foreground="{color}"}}'

@@ -1,0 +1,76 @@
+"""The plain sentence that opens each page and answers its question in figures."""
+
+from typing import Any
+
+import pandas as pd
+
+from app.ui.look import ACCENT, GOLD, HARMFUL, ink, percent, points
+from kdaif.runs.tables import METHODS
+
+
+def overview_sentence(methods: pd.DataFrame, counts: dict[str, Any] | None) -> str:
+    """What KD-AIF gained and what it found; `methods` from `method_table`, `counts` from `verdict_counts`."""
+    parts = [_gain(methods)]
+    if counts and counts["harmful"]:
+        parts.append(_found(counts))
+    return " ".join(part for part in parts if part)
+
+
+def samples_sentence(counts: dict[str, Any], weighted: bool) -> str:
+    """How many samples look harmful and how many rightly."""
+    if not weighted:
+        return f"This run weighs all {counts['samples']:,} training samples the same: nothing is judged harmful."
+    if not counts["harmful"]:
+        return f"None of the {counts['samples']:,} training samples looks harmful to the student."
+    return _found(counts)
+
+
+def compare_sentence(methods: pd.DataFrame) -> str:
+    """Where the best KD-AIF run stands between vanilla KD and the oracle."""
+    best = _best(methods)
+    if best is None:
+        return "No KD-AIF run of this experiment has finished yet."
+    mean = ink(percent(best["mean"], 1), ACCENT)
+    parts = [f"{best['label']} reaches {mean} on the test set"]
+    if pd.notna(best["gain"]):
+        parts.append(f"{_above(best['gain'])} vanilla KD")
+    oracle = methods.loc[methods["label"] == METHODS["oracle"], "mean"]
+    if len(oracle):
+        parts.append(f"{_above(best['mean'] - oracle.iloc[0])} the {ink('oracle', GOLD)}")
+    seeds = f"mean of {best['runs']} seeds" if best["runs"] > 1 else "one seed"
+    return f"{_listed(parts)} ({seeds})."
+
+
+def _gain(methods: pd.DataFrame) -> str:
+    best = _best(methods)
+    if best is None:
+        return "No KD-AIF run of this experiment has finished yet."
+    if pd.notna(best["oracle_gap_recovered"]):
+        share = ink(percent(max(best["oracle_gap_recovered"], 0)), ACCENT)
+        return f"{best['label']} recovered {share} of what a perfect label cleaner would gain."
+    reached = f"{best['label']} reached {ink(percent(best['mean'], 1), ACCENT)} test accuracy"
+    if pd.notna(best["gain"]):
+        return f"{reached}, {_above(best['gain'])} vanilla KD."
+    return f"{reached}; there is no vanilla KD run to measure it against yet."
+
+
+def _found(counts: dict[str, Any]) -> str:
+    harmful = ink(f"{counts['harmful']:,}", HARMFUL)
+    sentence = f"{harmful} of {counts['samples']:,} samples look harmful"
+    if counts["precision"] is None:
+        return f"{sentence}."
+    return f"{sentence}, {percent(counts['precision'])} of them rightly."
+
+
+def _best(methods: pd.DataFrame) -> pd.Series | None:
+    found = methods[methods["method"] == "kd-aif"]
+    return None if found.empty else found.sort_values("mean").iloc[-1]
+
+
+def _above(difference: float) -> str:
+    word = "point" if abs(round(100 * difference, 1)) == 1 else "points"
+    return f"{points(abs(difference)).lstrip('+±')} {word} {'above' if difference >= 0 else 'below'}"
+
+
+def _listed(parts: list[str]) -> str:
+    return parts[0] if len(parts) == 1 else f"{parts[0]}, {' and '.join(parts[1:])}"

@@ -1,0 +1,64 @@
+"""What the pages read from runs, cached by the files' own time stamps, so that a live run is never shown stale."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from kdaif.runs import Run, RunSummary, list_runs, open_run
+from kdaif.runs.tables import method_table, rows, run_table, sample_table
+
+CROWD = 1000  # samples that stand for all of them behind one sample's trajectory
+
+
+def summaries() -> list[RunSummary]:
+    """All runs, newest first; read anew on every rerun, a fraction of a millisecond a run."""
+    return list_runs()
+
+
+def runs_frame() -> pd.DataFrame:
+    return run_table(summaries())
+
+
+def samples_of(run: Run, epoch: int) -> pd.DataFrame:
+    """The sample table of an epoch; shared between sessions, so never change it."""
+    stamp = (run.path / "epochs" / f"epoch={epoch:05d}.parquet").stat().st_mtime_ns
+    return _samples(str(run.path), epoch, stamp)
+
+
+@st.cache_resource(max_entries=24, show_spinner="Reading the run …")
+def _samples(path: str, epoch: int, stamp: int) -> pd.DataFrame:
+    return sample_table(open_run(path), epoch)
+
+
+def trajectory_of(run: Run, field: str, row: int) -> tuple[list[int], np.ndarray, np.ndarray]:
+    """Recorded epochs, the sample's values, and those of a random crowd (epochs, samples)."""
+    epochs = run.epochs()
+    total = len(samples_of(run, epochs[-1]))
+    crowd = np.random.default_rng(0).permutation(total)[:CROWD]
+    values = run.trajectories(field, np.append(crowd, row))[: len(epochs)]
+    return epochs, values[:, -1], values[:, :-1]
+
+
+def curves_of(runs: pd.DataFrame) -> pd.DataFrame:
+    """Metrics of all the runs, one row a run and epoch, with label, method and seed."""
+    frames = [
+        open_run(row.run_id).metrics().assign(run_id=row.run_id, label=row.label, method=row.method, seed=row.seed)
+        for row in rows(runs)
+    ]
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=["run_id", "label"])
+
+
+def class_differences(curves: pd.DataFrame, label: str, reference: str, classes: Sequence[str]) -> pd.DataFrame:
+    """Accuracy of each class at the last epoch, `label` minus `reference`: mean and std over the seeds both have."""
+    last = curves.sort_values("epoch").groupby(["label", "seed"]).last()["class_accuracy"]
+    ours, theirs = last.loc[label], last.loc[reference]
+    seeds = ours.index.intersection(theirs.index)
+    difference = np.stack([np.asarray(ours[seed]) - np.asarray(theirs[seed]) for seed in seeds])
+    spread = difference.std(0, ddof=1) if len(seeds) > 1 else np.zeros(difference.shape[1])
+    return pd.DataFrame({"class": list(classes), "difference": difference.mean(0), "std": spread})
+
+
+def methods_of(runs: pd.DataFrame) -> pd.DataFrame:
+    return method_table(runs)

@@ -1,0 +1,153 @@
+"""Overview: what acting on influence gained, the worst samples at a glance, and where every run stands."""
+
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from app.ui.controls import experiment_choice
+from app.ui.figures import CONFIG, gain_figure
+from app.ui.gallery import gallery
+from app.ui.look import GLOSSARY, STATE_WORDS, percent, points
+from app.ui.opening import opening
+from app.ui.progress import demo_button, live_progress, something_lives
+from app.ui.sentences import overview_sentence
+from app.ui.store import methods_of, runs_frame, samples_of, summaries
+from kdaif.runs import Run, open_run
+from kdaif.runs.tables import rows, verdict_counts
+
+WORST = 8  # samples on show
+
+
+def welcome() -> None:
+    """The first thing anybody sees: what this is for, and one button."""
+    opening("Which training samples help your student network, and which harm it?")
+    st.markdown(
+        "kdaif measures, while a student network is distilled from its teacher, how much every training sample helps or "
+        "harms. Harmful samples then count less, and here you see them, wrong labels first."
+    )
+    live_progress()
+    if not something_lives():
+        demo_button("Run the demo")
+    st.caption(
+        "The demo puts wrong labels on 40 % of scikit-learn's handwritten digits, then trains vanilla KD, KD-AIF and an "
+        "oracle that knows which labels are wrong. It needs no network and takes less than two minutes."
+    )
+
+
+def report(frame: pd.DataFrame) -> None:
+    """The newest experiment (or the chosen one) in a sentence, a figure and its worst samples; then all runs."""
+    head = st.container()
+    experiment = experiment_choice()
+    runs = frame[frame["experiment"] == experiment]
+    methods = methods_of(runs)
+    weighted = runs[(runs["method"] == "kd-aif") & (runs["state"] == "done")]
+    run = open_run(weighted["run_id"].iloc[0]) if len(weighted) else None
+    table = samples_of(run, run.epochs()[-1]) if run else None
+    counts = verdict_counts(table) if table is not None else None
+    with head:
+        sentence = overview_sentence(methods, counts) if len(methods) else "No run of this experiment has finished yet."
+        opening(sentence, runs["setting"].iloc[0])
+        live_progress()
+    left, right = st.columns(2, gap="large")
+    with left:
+        gains(methods)
+    with right:
+        figures(methods, counts, weighted)
+        runs_list(frame)
+    if run and table is not None:
+        worst(run, table)
+
+
+def gains(methods: pd.DataFrame) -> None:
+    """The gain over vanilla KD, by method."""
+    st.subheader(
+        "Gain over vanilla KD",
+        anchor=False,
+        help=f"{GLOSSARY['Vanilla KD']} A white dot is one seed, a bar their mean.",
+    )
+    if methods["gain"].notna().any():
+        said = "; ".join(f"{row.label} {points(row.gain)} points" for row in rows(methods) if pd.notna(row.gain))
+        st.plotly_chart(gain_figure(methods), key="gains", config=CONFIG, alt=f"Gain over vanilla KD: {said}")
+    else:
+        st.caption("Train a run with `method: kd` on the same setting to see what KD-AIF gains over it.")
+
+
+def figures(methods: pd.DataFrame, counts: dict[str, Any] | None, weighted: pd.DataFrame) -> None:
+    """What can be said in one figure each, with its help."""
+    shown = {}
+    ours = methods[methods["method"] == "kd-aif"].sort_values("mean")
+    if len(ours):
+        shown["Test accuracy"] = percent(ours["mean"].iloc[-1], 1), GLOSSARY["KD-AIF"]
+    if counts and counts["recall"] is not None:
+        shown["Flips found"] = percent(counts["recall"]), "Share of the flipped labels that look harmful."
+    if weighted["flipped_auroc"].notna().any():
+        shown["AUROC"] = f"{weighted['flipped_auroc'].mean():.3f}", GLOSSARY["AUROC"]
+    with st.container(horizontal=True, gap="small"):
+        for name, (value, meaning) in shown.items():
+            st.metric(name, value, help=meaning, border=True, height="stretch")
+
+
+def runs_list(frame: pd.DataFrame) -> None:
+    """All runs with state and result; a row opens in Samples."""
+
+    def opened() -> None:
+        st.session_state["run"] = frame["run_id"].iloc[st.session_state["open_run"]["row"]]
+        st.switch_page("views/samples.py")
+
+    shown = pd.DataFrame(
+        {
+            "Method": frame["label"],
+            "Seed": frame["seed"],
+            "State": frame["state"].map(STATE_WORDS),
+            "Epochs": frame["epoch"] / frame["epochs"].clip(lower=1),
+            "Accuracy": 100 * frame["test_accuracy"].astype(float),
+            "Open": "Samples",
+            "Setting": frame["setting"],
+            "AUROC": frame["flipped_auroc"].astype(float),
+            "Run": frame["run_id"],
+        }
+    )
+    config: dict[str, Any] = {
+        "Seed": st.column_config.NumberColumn(width=50),
+        "Epochs": st.column_config.ProgressColumn(format="percent", min_value=0, max_value=1, width=90),
+        "Accuracy": st.column_config.NumberColumn(format="%.1f %%", help="Test accuracy after the last epoch."),
+        "AUROC": st.column_config.NumberColumn(format="%.3f", help=GLOSSARY["AUROC"]),
+        "Open": st.column_config.ButtonColumn("", on_click=opened, key="open_run", type="tertiary"),
+    }
+    st.dataframe(
+        shown,
+        hide_index=True,
+        column_config=config,
+        height=min(35 * len(shown) + 38, 180),
+        alt="All runs, newest first",
+    )
+
+
+def worst(run: Run, table: pd.DataFrame) -> None:
+    """The most harmful samples; a click opens one."""
+
+    def pick(row: int) -> None:
+        st.session_state["run"] = run.id
+        st.session_state["sample"] = row
+        st.switch_page("views/samples.py")
+
+    gallery({"Most harmful samples": table.sort_values("rank").head(WORST)}, run.inputs(), None, "worst", pick, WORST)
+
+
+def broken_folders() -> None:
+    errors = [summary.error for summary in summaries() if summary.error]
+    if errors:
+        with st.expander(f"{len(errors)} folders among the runs could not be read", icon=":material/warning:"):
+            for error in errors:
+                st.text(error)
+
+
+frame = runs_frame()
+if frame.empty:
+    welcome()
+else:
+    report(frame)
+    if not something_lives():
+        demo_button("Run the demo again", primary=False)
+broken_folders()

@@ -1,0 +1,312 @@
+"""``python -m kdaif COMMAND``: everything that the dashboard shows, from the shell.
+
+With ``--json`` the last line on stdout is one JSON object; progress goes to stderr. Bad input ends with exit status 2 and
+one sentence.
+"""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import click
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from kdaif import report
+from kdaif.config import UserError, load_config, presets
+from kdaif.runs import Run, list_runs, new_run, open_run
+
+app = typer.Typer(
+    help="Knowledge distillation with adaptive influence weights.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+console = Console()
+
+Config = Annotated[str, typer.Argument(help=f"A YAML or JSON file, or a preset: {', '.join(presets())}.")]
+Sets = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="Change a setting, e.g. noise.rate=0.4.")]
+DataRoot = Annotated[Path | None, typer.Option(help="Folder of data sets, searched before the network.")]
+AsJson = Annotated[bool, typer.Option("--json", help="End stdout with one JSON object.")]
+RunId = Annotated[str, typer.Argument(metavar="RUN", help="The id of a run, or its folder.")]
+
+
+@app.command()
+def demo(
+    app: Annotated[bool, typer.Option(help="Open the dashboard at the end.")] = True,
+    seed: int = 0,
+    json_: AsJson = False,
+) -> None:
+    """Vanilla KD, KD-AIF and the oracle on digits with 40 % flipped labels: under two minutes, no network."""
+    from kdaif.sweep import sweep
+
+    noisy = load_config("digits", ["noise.kind=symmetric", "noise.rate=0.4", "name=demo"])
+    result = sweep(noisy, methods=["kd", "kd-aif", "oracle"], noise=[0.4], seeds=[seed])
+    _show_rows(result.rows)
+    aif = next(row for row in result.rows if row["method"] == "kd-aif")
+    gap = next(line["oracle_gap_recovered"] for line in result.summary if line["method"] == "kd-aif")
+    _say(f"KD-AIF found the flipped labels with AUROC {aif['flipped_auroc']:.3f}" + _gap_words(gap))
+    _emit(
+        json_,
+        {
+            "runs": [row["run_id"] for row in result.rows],
+            "oracle_gap_recovered": gap,
+            "flipped_auroc": aif["flipped_auroc"],
+            "seconds": result.seconds,
+        },
+    )
+    if app:
+        _open_dashboard()
+
+
+@app.command()
+def train(
+    config: Config = "",
+    set_: Sets = [],  # noqa: B006 (typer reads it, nobody changes it)
+    data_root: DataRoot = None,
+    run_dir: Annotated[Path | None, typer.Option(help="An existing run folder to train or go on with.")] = None,
+    json_: AsJson = False,
+) -> None:
+    """Train one run."""
+    if run_dir is not None and (config or set_):
+        raise UserError("train: --run-dir brings its own config; leave CONFIG and --set away.")
+    if run_dir is None and not config:
+        raise UserError(f"train: CONFIG is missing, takes a YAML or JSON file or a preset ({', '.join(presets())}).")
+    run = open_run(run_dir) if run_dir is not None else new_run(load_config(config, set_))
+    _emit(json_, _train(run, data_root))
+
+
+@app.command()
+def resume(run: RunId, data_root: DataRoot = None, json_: AsJson = False) -> None:
+    """Go on with a run that was stopped, from its last checkpoint."""
+    opened = open_run(run)
+    state = opened.status().state
+    if state in ("running", "done"):
+        raise UserError(f"resume: run {opened.id} is {state}, takes a run that was stopped before its end.")
+    _emit(json_, _train(opened, data_root))
+
+
+@app.command()
+def sweep(
+    config: Config,
+    noise: Annotated[str, typer.Option(help="Noise rates, e.g. 0,0.2,0.4.")] = "0,0.4",
+    methods: Annotated[str, typer.Option(help="Methods, e.g. ce,kd,kd-aif,oracle.")] = "kd,kd-aif,oracle",
+    seeds: Annotated[str, typer.Option(help="Seeds, e.g. 0,1,2.")] = "0",
+    set_: Sets = [],  # noqa: B006
+    data_root: DataRoot = None,
+    json_: AsJson = False,
+) -> None:
+    """Every method at every noise rate with every seed; runs that were done before are reused."""
+    from kdaif.sweep import sweep as run_sweep
+
+    rates = _numbers("--noise", noise, float)
+    result = run_sweep(
+        load_config(config, set_),
+        methods=[name.strip() for name in methods.split(",")],
+        noise=rates,
+        seeds=[int(seed) for seed in _numbers("--seeds", seeds, int)],
+        data_root=data_root,
+    )
+    _show_rows(result.rows)
+    _show(
+        ["method", "noise", "runs", "test accuracy, mean", "std", "oracle gap recovered"],
+        [
+            [
+                s["method"],
+                s["noise"],
+                s["runs"],
+                _percent(s["mean"]),
+                _percent(s["std"]),
+                _figure(s["oracle_gap_recovered"]),
+            ]
+            for s in result.summary
+        ],
+    )
+    _emit(json_, {"rows": result.rows, "summary": result.summary})
+
+
+@app.command()
+def samples(
+    run: RunId,
+    harmful: Annotated[int, typer.Option(help="The K most harmful samples.")] = 0,
+    helpful: Annotated[int, typer.Option(help="The K most helpful samples.")] = 0,
+    epoch: Annotated[int | None, typer.Option(help="Epoch; the last by default.")] = None,
+    csv: Annotated[Path | None, typer.Option(help="Write the list to a new CSV file.")] = None,
+    json_: AsJson = False,
+) -> None:
+    """The samples that harm or help most, by influence."""
+    if (harmful > 0) == (helpful > 0):
+        raise UserError("samples: name one of --harmful K or --helpful K, with K at least 1.")
+    frame = report.ranked(open_run(run), epoch, harmful or helpful, helpful=helpful > 0)
+    if csv is not None:
+        _new_file(csv)
+        frame.to_csv(csv, index=False)
+        _say(f"wrote {len(frame)} samples to {csv}")
+    _show(list(frame.columns), frame.round(3).astype(str).to_numpy().tolist())
+    _emit(json_, {"samples": json.loads(frame.to_json(orient="records"))})
+
+
+@app.command()
+def detect(run: RunId, k: int = 100, json_: AsJson = False) -> None:
+    """How well influence and the other detectors find the labels known to be wrong."""
+    result = report.detection(open_run(run), k)
+    rows = [
+        [name, *(f"{result[key][name]:.3f}" for key in ("auroc", "precision_at_k", "recall_at_10_percent"))]
+        for name in result["auroc"]
+    ]
+    _show(["detector", "AUROC", f"precision at {k}", "recall at 10 %"], rows)
+    _emit(json_, result)
+
+
+@app.command()
+def compare(runs: Annotated[list[str], typer.Argument(metavar="RUN RUN...")], json_: AsJson = False) -> None:
+    """Runs side by side: accuracy, classes, ranks of the same samples; the first is the reference."""
+    if len(runs) < 2:
+        raise UserError(f"compare: got {len(runs)} run, takes two or more.")
+    result = report.comparison([open_run(run) for run in runs])
+    _show(
+        ["run", "method", "noise", "seed", "test accuracy"],
+        [[r["run_id"], r["method"], r["noise"], r["seed"], _percent(r["test_accuracy"])] for r in result["runs"]],
+    )
+    names = list(result["per_class"])
+    _show(
+        ["class", *(f"{i + 1}" for i in range(len(runs)))], [[n, *map(_percent, result["per_class"][n])] for n in names]
+    )
+    _emit(json_, result)
+
+
+@app.command()
+def runs(json_: AsJson = False) -> None:
+    """All runs, newest first."""
+    summaries = list_runs()
+    lines: list[dict[str, Any]] = []
+    for summary in summaries:
+        line: dict[str, Any] = {"run_id": summary.id, "error": summary.error or None}
+        if summary.config is not None and summary.status is not None:
+            line |= {
+                "method": summary.config.method,
+                "data": summary.config.data.source,
+                "noise": summary.config.noise.rate,
+            }
+            line |= {"seed": summary.config.seed, "state": summary.status.state, "epoch": summary.status.epoch}
+            line |= {"epochs": summary.status.epochs, "eta_seconds": summary.status.eta_seconds}
+            line["test_accuracy"] = (summary.result or {}).get("test_accuracy")
+        lines.append(line)
+    _show(
+        ["run", "state", "epoch", "method", "noise", "test accuracy"],
+        [
+            [
+                n["run_id"],
+                n["error"] or n["state"],
+                f"{n.get('epoch')}/{n.get('epochs')}",
+                n.get("method"),
+                n.get("noise"),
+                _percent(n.get("test_accuracy")),
+            ]
+            for n in lines
+        ],
+    )
+    _emit(json_, {"runs": lines})
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Runs a command and exits: 0 done, 2 bad input (one sentence on stderr), 130 stopped by the user."""
+    try:
+        app(arguments, standalone_mode=False)
+    except UserError as error:
+        _leave(str(error), 2)
+    except click.exceptions.NoArgsIsHelpError:
+        sys.exit(2)
+    except click.ClickException as error:
+        _leave(error.format_message(), 2)
+    except (KeyboardInterrupt, click.Abort):
+        _leave("stopped; `resume RUN` goes on from the last checkpoint.", 130)
+    sys.exit(0)
+
+
+def _leave(sentence: str, status: int) -> NoReturn:
+    print(f"kdaif: {sentence}", file=sys.stderr)
+    sys.exit(status)
+
+
+def _train(run: Run, data_root: Path | None) -> dict[str, Any]:
+    from kdaif.callbacks import ProgressBar
+    from kdaif.train import train as train_run
+
+    result = train_run(run, data_root, [ProgressBar(f"{run.config().method}, seed {run.config().seed}")])
+    _show_rows([result])
+    return result
+
+
+def _numbers(option: str, text: str, kind: type) -> list[Any]:
+    try:
+        return [kind(part) for part in text.split(",")]
+    except ValueError:
+        raise UserError(f"{option}: got {text!r}, takes numbers with commas between, for example 0,1,2.") from None
+
+
+def _open_dashboard() -> None:
+    main_page = Path(__file__).parents[1] / "app" / "main.py"
+    if not main_page.is_file():
+        raise UserError("demo: the dashboard is not beside this installation; start it from the project's folder.")
+    subprocess.run([sys.executable, "-m", "streamlit", "run", str(main_page)], check=False)
+
+
+def _new_file(path: Path) -> None:
+    if path.exists():
+        raise UserError(f"--csv: {path} exists already, takes a new file.")
+    if not path.parent.is_dir():
+        raise UserError(f"--csv: the folder {path.parent} does not exist.")
+
+
+def _emit(as_json: bool, result: dict[str, Any]) -> None:
+    if as_json:
+        print(json.dumps(result), flush=True)
+
+
+def _say(sentence: str) -> None:
+    console.print(sentence, highlight=False)
+
+
+def _gap_words(gap: float | None) -> str:
+    return "." if gap is None else f" and recovered {100 * gap:.0f} % of what perfect label cleaning would gain."
+
+
+def _show_rows(rows: Iterable[dict[str, Any]]) -> None:
+    _show(
+        ["method", "noise", "seed", "test accuracy", "AUROC of flipped", "seconds", "run"],
+        [
+            [
+                r["method"],
+                r["noise"],
+                r["seed"],
+                _percent(r["test_accuracy"]),
+                _figure(r["flipped_auroc"]),
+                f"{r['seconds']:.0f}",
+                r["run_id"],
+            ]
+            for r in rows
+        ],
+    )
+
+
+def _show(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    table = Table(box=None, pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*("" if cell is None else str(cell) for cell in row))
+    console.print(table)
+
+
+def _percent(share: float | None) -> str:
+    return "" if share is None else f"{100 * share:.1f} %"
+
+
+def _figure(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"

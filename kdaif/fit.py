@@ -1,0 +1,92 @@
+"""The training loop that teacher and student share: it knows steps and epochs, and nothing of what is learnt."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LRScheduler
+
+from kdaif.callbacks import Callback, Moment
+from kdaif.config import RunConfig, UserError
+from kdaif.data import Batch, Batches
+
+PRECISIONS = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
+
+
+def make_accelerator(config: RunConfig) -> Accelerator:
+    """Device and precision of a run: a GPU with bf16 where there is one, else the CPU in fp32."""
+    wanted = config.device
+    cuda = torch.cuda.is_available()
+    if wanted not in ("auto", "cpu", "cuda"):
+        raise UserError(f"device: got {wanted!r}, takes auto, cpu or cuda.")
+    if wanted == "cuda" and not cuda:
+        raise UserError("device: got 'cuda', but this machine has no usable GPU; takes auto or cpu.")
+    on_cpu = wanted == "cpu" or not cuda
+    precision = config.precision if config.precision != "auto" else ("fp32" if on_cpu else "bf16")
+    return Accelerator(cpu=on_cpu, mixed_precision=PRECISIONS[precision])
+
+
+def fit(
+    model: nn.Module,
+    batches: Batches,
+    loss_of: Callable[[nn.Module, Batch], Tensor],
+    optimizer: torch.optim.Optimizer,
+    schedule: LRScheduler,
+    accelerator: Accelerator,
+    callback: Callback,
+    moment: Moment,
+    *,
+    seed: int,
+    after_step: Callable[[], None] = lambda: None,
+    before_epoch: Callable[[int], None] = lambda epoch: None,
+    after_epoch: Callable[[Moment, float], None] = lambda moment, seconds: None,
+) -> None:
+    """Trains from epoch `moment.epoch` + 1 to `moment.epochs`.
+
+    Every epoch starts from a random state of its own (seed, epoch), so that a resumed run is the run it would have been.
+    Raises `UserError` when the loss stops being finite.
+    """
+    moment.model, moment.steps = model, len(batches)
+    callback.on_stage_begin(moment)
+    for epoch in range(moment.epoch + 1, moment.epochs + 1):
+        began = time.monotonic()
+        torch.manual_seed(seed * 100_003 + epoch)
+        batches.set_epoch(epoch)
+        before_epoch(epoch)
+        model.train()
+        total = torch.zeros((), device=accelerator.device)
+        for step, batch in enumerate(batches, 1):
+            with accelerator.autocast():
+                loss = loss_of(model, batch)
+            optimizer.zero_grad()
+            accelerator.backward(loss)
+            optimizer.step()
+            schedule.step()
+            after_step()
+            total += loss.detach()
+            moment.epoch, moment.step = epoch, step
+            callback.on_step_end(moment)
+        mean = float(total) / len(batches)
+        if not torch.isfinite(torch.tensor(mean)):
+            raise UserError(
+                f"training: the loss of the {moment.stage} became {mean} in epoch {epoch}; lower its optim.lr."
+            )
+        moment.metrics = {"epoch": epoch, "train_loss": mean, "lr": optimizer.param_groups[0]["lr"]}
+        after_epoch(moment, time.monotonic() - began)
+        callback.on_epoch_end(moment)
+    callback.on_stage_end(moment)
+
+
+def training_state(model: nn.Module, optimizer: torch.optim.Optimizer, schedule: LRScheduler) -> dict[str, Any]:
+    """What `restore` takes."""
+    return {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "schedule": schedule.state_dict()}
+
+
+def restore(state: dict[str, Any], model: nn.Module, optimizer: torch.optim.Optimizer, schedule: LRScheduler) -> None:
+    """Puts a saved state back."""
+    model.load_state_dict(state["model"])
+    optimizer.load_state_dict(state["optimizer"])
+    schedule.load_state_dict(state["schedule"])

@@ -1,0 +1,108 @@
+"""What the run folders say of samples: the most harmful, how well they are found, how runs differ. No torch."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from kdaif.config import UserError
+from kdaif.metrics.detection import auroc, precision_at_k, recall_at_share
+from kdaif.metrics.ranking import spearman, top_k_overlap
+from kdaif.runs import Run
+
+DISPUTE_CONFIDENCE = 0.5  # a teacher less sure than this suggests no other label
+
+
+def sample_table(run: Run, epoch: int | None = None) -> pd.DataFrame:
+    """Samples and their values at an epoch, one row each, with `given_label` and `suggested_label` by name.
+
+    The suggestion is the teacher's class where it disagrees and is sure enough, else the given label.
+    Raises `UserError` for a run without influence (methods other than kd-aif) or without epochs.
+    """
+    frame = pd.concat([run.samples(), run.epoch(epoch)], axis=1)
+    if frame["influence"].isna().all():
+        raise UserError(
+            f"run: {run.id} is of method {run.config().method}, which measures no influence; takes a kd-aif run."
+        )
+    names = np.array(run.classes())
+    sure = (frame["teacher_confidence"] >= DISPUTE_CONFIDENCE) & (frame["teacher_prediction"] >= 0)
+    suggested = np.where(sure, frame["teacher_prediction"], frame["label"])
+    return frame.assign(given_label=names[frame["label"]], suggested_label=names[suggested])
+
+
+def ranked(run: Run, epoch: int | None, count: int, helpful: bool) -> pd.DataFrame:
+    """The `count` most harmful (or helpful) samples, first the worst (best)."""
+    table = sample_table(run, epoch).dropna(subset=["influence"])
+    order = table["influence"].sort_values(ascending=not helpful, kind="stable").index[:count]
+    columns = ["id", "influence", "weight", "given_label", "suggested_label"]
+    if table["flipped"].notna().any():
+        columns.append("flipped")
+    return table.loc[order, columns].reset_index(drop=True)
+
+
+def detectors(run: Run) -> dict[str, np.ndarray]:
+    """Scores of each detector, higher = more harmful: influence, and the honest baselines that cost nothing more."""
+    last = run.epoch()
+    rows = np.arange(len(last))
+    scores = {
+        "influence": -last["influence"].to_numpy(),
+        "student_influence": -last["student_influence"].to_numpy(),
+        "weight": -last["weight"].to_numpy(),
+        "teacher_loss": last["teacher_loss"].to_numpy(),
+        "loss": last["loss"].to_numpy(),
+        "mean_loss": run.trajectories("loss", rows).mean(0),
+        "aum": -run.trajectories("margin", rows).mean(0),
+    }
+    return {name: score for name, score in scores.items() if np.isfinite(score).any()}
+
+
+def detection(run: Run, k: int = 100) -> dict[str, Any]:
+    """AUROC, precision at k and recall at 10 % of every detector; `UserError` where no wrong label is known."""
+    flipped = run.samples()["flipped"]
+    if flipped.isna().any() or not flipped.any():
+        raise UserError(
+            f"detect: run {run.id} knows of no wrong label, so nothing can be scored; takes a run with known noise."
+        )
+    known = flipped.to_numpy(bool)
+    scores = detectors(run)
+    return {
+        "run_id": run.id,
+        "k": k,
+        "auroc": {name: auroc(score, known) for name, score in scores.items()},
+        "precision_at_k": {name: precision_at_k(score, known, k) for name, score in scores.items()},
+        "recall_at_10_percent": {name: recall_at_share(score, known) for name, score in scores.items()},
+    }
+
+
+def comparison(runs: Sequence[Run]) -> dict[str, Any]:
+    """Runs side by side; the rank shift of the samples that they share is against the first run."""
+    results = []
+    for run in runs:
+        result = run.result()
+        if result is None:
+            raise UserError(f"compare: run {run.id} is {run.status().state}, takes runs that are done.")
+        results.append(result)
+    if len({run.classes() for run in runs}) > 1:
+        raise UserError("compare: the runs have different classes, takes runs on the same data.")
+    accuracy = [run.metrics()["class_accuracy"].iloc[-1] for run in runs]
+    per_class = {name: [float(of_run[i]) for of_run in accuracy] for i, name in enumerate(runs[0].classes())}
+    return {"runs": results, "per_class": per_class, "rank_shift": [_rank_shift(runs[0], run) for run in runs[1:]]}
+
+
+def _rank_shift(reference: Run, other: Run) -> dict[str, Any]:
+    frames = [run.samples()[["id"]].assign(influence=run.epoch()["influence"]).dropna() for run in (reference, other)]
+    shared = frames[0].merge(frames[1], on="id", suffixes=("_reference", "_other"))
+    line: dict[str, Any] = {"reference": reference.id, "run_id": other.id, "shared": len(shared)}
+    if len(shared) < 2:
+        return line | {"spearman": None, "top_100_overlap": None, "chance": None, "largest": []}
+    first, second = -shared["influence_reference"], -shared["influence_other"]
+    overlap = top_k_overlap(first.to_numpy(), second.to_numpy(), min(100, len(shared)))
+    shift = second.rank(ascending=False) - first.rank(ascending=False)
+    largest = shared.assign(shift=shift).sort_values("shift", key=abs, ascending=False).head(10)
+    return line | {
+        "spearman": spearman(first.to_numpy(), second.to_numpy()),
+        "top_100_overlap": overlap.share,
+        "chance": overlap.chance,
+        "largest": largest[["id", "shift"]].to_dict("records"),
+    }

@@ -1,0 +1,253 @@
+"""One run, from its config to a finished run folder.
+
+    data -> teacher -> weights (by method) -> student, epoch by epoch -> result
+
+All figures are of the last epoch; the best validation epoch is reported beside it, never chosen by test accuracy.
+A run that is stopped goes on from its last checkpoint and ends as it would have ended.
+"""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from kdaif import models
+from kdaif.callbacks import Callback, Callbacks, Checkpoint, Heartbeat, Moment, Recorder
+from kdaif.config import lookup
+from kdaif.data import Batch, Batches, Dataset, Split, load
+from kdaif.distill import LOSSES, LossTerms
+from kdaif.evaluate import evaluate, opinions, predict
+from kdaif.fit import fit, make_accelerator, restore, training_state
+from kdaif.methods import METHODS, Method
+from kdaif.metrics.detection import auroc
+from kdaif.optim import make_optimizer
+from kdaif.runs import Run, cache_root, save_inputs
+from kdaif.teacher import Teacher, find_teacher
+from kdaif.weighting import Setting, Step, Weighting
+
+EVALUATION_BATCH = 500
+
+
+def train(run: Run, data_root: Path | None = None, callbacks: Sequence[Callback] = ()) -> dict[str, Any]:
+    """Trains the run, or goes on with it, and returns its result (also in result.json).
+
+    Raises `UserError` for a config that cannot be run; the run's status is then `failed` with that sentence.
+    """
+    began = time.monotonic()
+    run.write_status(state="running", message="")
+    heartbeat = Heartbeat(run)
+    everything = Callbacks([heartbeat, *callbacks])
+    try:
+        result = _Training(run, data_root, everything).go()
+        result["seconds"] = time.monotonic() - began
+        run.write_result(result)
+    except BaseException as error:
+        stopped = isinstance(error, KeyboardInterrupt | SystemExit)
+        heartbeat.close()
+        run.write_status(state="cancelled" if stopped else "failed", eta_seconds=None, message=str(error))
+        raise
+    finally:
+        everything.close()
+    run.write_status(state="done", eta_seconds=0.0, message="")
+    return result
+
+
+class _Training:
+    """The parts of one run, and what happens with them in an epoch."""
+
+    def __init__(self, run: Run, data_root: Path | None, callback: Callbacks) -> None:
+        self.run, self.config, self.data_root = run, run.config(), data_root
+        self.method: Method = lookup(METHODS, self.config.method, "method")
+        self.loss = lookup(LOSSES, self.config.distillation.loss if self.method.teacher else "ce", "distillation.loss")
+        self.accelerator = make_accelerator(self.config)
+        self.device = self.accelerator.device
+        self.dataset: Dataset = load(self.config.data, self.config.noise, self.config.seed, data_root)
+        self.student = self._new_student()
+        self.callback = callback
+        self.batches = self._batches(self.dataset.train, self.config.student.optim.batch_size, training=True)
+
+    def go(self) -> dict[str, Any]:
+        self._describe()
+        self.teacher = self._find_teacher()
+        self.teacher_says = self._teacher_opinions()
+        self.weighting = self._weighting()
+        self._fit_student()
+        models.save_checkpoint(self.student, self.run.student_path, self._stats())
+        return self._result()
+
+    def _new_student(self) -> nn.Module:
+        torch.manual_seed(self.config.seed)
+        channels = self.dataset.train.inputs.shape[1]
+        student = models.build(self.config.student.model, len(self.dataset.classes), channels, "student.model")
+        return student.to(self.device).to(memory_format=torch.channels_last)
+
+    def _stats(self) -> models.InputStats:
+        return models.InputStats(self.dataset.mean, self.dataset.std)
+
+    def _batches(self, split: Split, size: int = EVALUATION_BATCH, training: bool = False) -> Batches:
+        augment = self.config.data.augment if training else "none"
+        options: dict[str, Any] = {"shuffle": training, "augment": augment, "device": self.device}
+        return Batches(split, self.dataset.mean, self.dataset.std, size, seed=self.config.seed, **options)
+
+    def _describe(self) -> None:
+        """Writes down the samples that the rows of every epoch file stand for."""
+        train = self.dataset.train
+        flipped = train.flipped
+        samples = pd.DataFrame(
+            {
+                "id": train.ids,
+                "split": "train",
+                "label": train.labels.numpy(),
+                "clean": -1 if train.clean is None else train.clean.numpy(),
+                "flipped": None if flipped is None else flipped.numpy(),
+                "ref": train.refs,
+                "hash": train.hashes(),
+            }
+        )
+        self.run.write_samples(samples, self.dataset.classes)
+        self.run.add_provenance(
+            inputs=save_inputs(train.images(), cache_root()),
+            data=self.dataset.name,
+            device=str(self.device),
+            sizes={name: len(getattr(self.dataset, name)) for name in ("train", "validation", "test")},
+            student_parameters=models.parameter_count(self.student),
+            data_root=str(self.data_root.absolute()) if self.data_root else None,
+        )
+
+    def _find_teacher(self) -> Teacher | None:
+        if not self.method.teacher:
+            return None
+        return find_teacher(self.config, self.dataset, self.data_root, self.accelerator, self.callback)
+
+    def _teacher_opinions(self) -> dict[str, Any]:
+        """The teacher's columns of every epoch file, and its figures in the provenance."""
+        if self.teacher is None:
+            return {}
+        model, train, test = self.teacher.model, self.dataset.train, self.dataset.test
+        said = opinions(predict(model, self._batches(train)).cpu(), train.labels)
+        figures = evaluate(model, self._batches(test), test.labels)
+        parameters = sum(parameter.numel() for parameter in model.parameters())
+        self.run.add_provenance(teacher_test_accuracy=figures.accuracy, teacher_parameters=parameters)
+        return {
+            "teacher_loss": said.loss.numpy(),
+            "teacher_prediction": said.prediction.numpy(),
+            "teacher_confidence": said.confidence.numpy(),
+        }
+
+    def _weighting(self) -> Weighting:
+        teacher = self.teacher.model if self.teacher else None
+        setting = Setting(self.config, self.dataset, self.student, teacher, self._batches, self.device)
+        return self.method.weighting(setting)
+
+    def _fit_student(self) -> None:
+        optim = self.config.student.optim
+        optimizer, schedule = make_optimizer(self.student, optim, optim.epochs * len(self.batches), "student.optim")
+        moment = Moment(stage="student", epochs=optim.epochs)
+        saver = Checkpoint(
+            self.run, self.config.checkpoint_every, lambda m, path: models.save_checkpoint(m, path, self._stats())
+        )
+        if (path := self.run.checkpoint_dir / "last.pt").exists():
+            state = torch.load(path, map_location=self.device, weights_only=True)
+            restore(state, self.student, optimizer, schedule)
+            self.weighting.load_state_dict(state["weighting"])
+            moment.epoch, saver.best = state["epoch"], state["best"]
+        moment.state = lambda: {
+            **training_state(self.student, optimizer, schedule),
+            "weighting": self.weighting.state_dict(),
+            "epoch": moment.epoch,
+            "best": saver.best,
+        }
+        self._visits = _Visits(len(self.dataset.train), len(self.dataset.classes), self.device)
+        fit(
+            self.student,
+            self.batches,
+            self._step_loss,
+            optimizer,
+            schedule,
+            self.accelerator,
+            Callbacks([Recorder(self.run), saver, self.callback]),
+            moment,
+            seed=self.config.seed,
+            after_step=self.weighting.after_step,
+            before_epoch=self.weighting.before_epoch,
+            after_epoch=self._end_epoch,
+        )
+
+    def _step_loss(self, student: nn.Module, batch: Batch) -> Tensor:
+        logits = student(batch.inputs)
+        teacher_logits = None
+        if self.teacher is not None:
+            with torch.no_grad():
+                teacher_logits = self.teacher.model(batch.inputs)
+        self._visits.record(batch.index, logits)
+        mix = self.config.distillation
+
+        def losses(labels: Tensor) -> LossTerms:
+            return self.loss(logits, teacher_logits, labels, mix.alpha, mix.temperature)
+
+        return self.weighting.loss(Step(batch.index, batch.labels, teacher_logits, losses))
+
+    def _end_epoch(self, moment: Moment, seconds: float) -> None:
+        train, validation, test = self.dataset.train, self.dataset.validation, self.dataset.test
+        said = opinions(self._visits.logits.cpu(), train.labels)
+        columns = self.weighting.columns()
+        moment.values = {
+            **self.teacher_says,
+            **columns,
+            "loss": said.loss.numpy(),
+            "margin": said.margin.numpy(),
+            "student_prediction": said.prediction.numpy(),
+            "student_confidence": said.confidence.numpy(),
+        }
+        on_test = evaluate(self.student, self._batches(test), test.labels)
+        moment.metrics |= {
+            "train_accuracy": float((said.prediction == train.labels).double().mean()),
+            "validation_accuracy": evaluate(self.student, self._batches(validation), validation.labels).accuracy,
+            "test_accuracy": on_test.accuracy,
+            "test_loss": on_test.loss,
+            "class_accuracy": on_test.class_accuracy,
+            "flipped_auroc": self._flipped_auroc(columns.get("influence")),
+            "seconds": seconds,
+            "overhead": self.weighting.seconds / seconds,
+        }
+        self.weighting.seconds = 0.0
+
+    def _flipped_auroc(self, influence: Any) -> float | None:
+        flipped = self.dataset.train.flipped
+        if influence is None or flipped is None or flipped.all() or not flipped.any():
+            return None
+        return auroc(-influence, flipped.numpy())
+
+    def _result(self) -> dict[str, Any]:
+        metrics = self.run.metrics()
+        last, best = metrics.iloc[-1], metrics.iloc[metrics["validation_accuracy"].argmax()]
+        weight = self.run.epoch(columns=["weight"])["weight"]
+        teacher = self.run.provenance().get("teacher_test_accuracy")
+        return {
+            "run_id": self.run.id,
+            "run_dir": str(self.run.path),
+            "method": self.config.method,
+            "seed": self.config.seed,
+            "noise": self.config.noise.rate,
+            "test_accuracy": float(last["test_accuracy"]),
+            "validation_accuracy": float(last["validation_accuracy"]),
+            "best_epoch": int(best["epoch"]),
+            "best_test_accuracy": float(best["test_accuracy"]),
+            "teacher_test_accuracy": teacher,
+            "flipped_auroc": None if pd.isna(last["flipped_auroc"]) else float(last["flipped_auroc"]),
+            "downweighted": float((weight < 0.5).mean()),
+        }
+
+
+class _Visits:
+    """The student's logits for each training sample at its last visit: free, since the step makes them anyway."""
+
+    def __init__(self, samples: int, classes: int, device: torch.device) -> None:
+        self.logits = torch.zeros(samples, classes, device=device)
+
+    def record(self, index: Tensor, logits: Tensor) -> None:
+        self.logits[index] = logits.detach().float()
