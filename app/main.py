@@ -11,7 +11,7 @@ import streamlit as st  # noqa: E402
 
 from kdaif.config import UserError  # noqa: E402
 
-st.set_page_config(page_title="kdaif", page_icon=":material/balance:", layout="wide")
+st.set_page_config(page_title="kdaif", page_icon=str(HERE / "ui" / "icon.svg"), layout="wide")
 st.logo(str(HERE / "ui" / "logo.svg"), size="large")
 
 page = st.navigation(

@@ -6,6 +6,7 @@ its agreement is a second opinion, and a validation split cut from data that nob
 disputed ones in, AUROC for flipped labels falls from 0.99 to 0.4 at 40 % noise). The student's own scores then update these.
 """
 
+import copy
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -98,29 +99,43 @@ class AdaptiveWeights:
                 "influence.validation: the teacher agrees with fewer than 2 validation labels; takes given."
             )
         self.validation = validation.subset(counts)
+        self.disputed = disputed
+        self.scoring_runs = influence.scoring_runs if self.update.phases > 1 else 0
         prior = torch.full((len(train),), torch.nan, device=setting.device)
         if influence.source != "student":
             prior = self._score_with_teacher()
-        self.weights = InfluenceWeights(
-            setting.student,
+        self.weights = self._weights_of(setting.student, prior, influence.source)
+        self.seconds = time.monotonic() - began
+
+    def next_run(self, student: nn.Module) -> "AdaptiveWeights":
+        following = copy.copy(self)
+        self.weights.close()
+        # the last run's weights stay as the scoring runs made them
+        following.weights = following._weights_of(student, self.weights.table.influence(), "teacher")
+        return following
+
+    def _weights_of(self, student: nn.Module, prior: Tensor, source: str) -> InfluenceWeights:
+        influence, config = self.influence, self.setting.config
+        size = len(self.setting.dataset.train)
+        return InfluenceWeights(
+            student,
             self._whole(self.validation),
-            len(train),
+            size,
             criterion=cross_entropy,
             scope=influence.scope,
             preconditioner=influence.preconditioner,
             damping=influence.damping,
             update=influence.update,
             mapping=influence.mapping,
-            source=influence.source,
+            source=source,
             smoothing=influence.smoothing,
             prior=prior,
-            disputed=disputed,
+            disputed=self.disputed,
             refresh_steps=influence.refresh_steps,
             validation_batch=influence.validation_batch,
-            warmup=round(influence.warmup * setting.config.student.optim.epochs) * len(train),
-            seed=setting.config.seed,
+            warmup=round(influence.warmup * config.student.optim.epochs) * size,
+            seed=config.seed,
         )
-        self.seconds = time.monotonic() - began
 
     def loss(self, step: Step) -> Tensor:
         began = time.monotonic()
@@ -151,11 +166,10 @@ class AdaptiveWeights:
         return {name: column.cpu().numpy() for name, column in known.items()}
 
     def state_dict(self) -> dict[str, Any]:
-        return {"table": self.weights.table.state_dict(), "seen": self.weights.seen}
+        return self.weights.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.weights.table.load_state_dict(state["table"])
-        self.weights.seen = state["seen"]
+        self.weights.load_state_dict(state)
 
     def _teacher_says(self, split: Split) -> Tensor:
         assert self.setting.teacher is not None

@@ -76,7 +76,9 @@ class NoiseConfig(Section):
         if self.kind == "none" and self.rate > 0:
             raise ValueError("noise.rate is set but noise.kind is 'none'; name a kind, for example symmetric")
         if self.kind in ("matrix", "column") and self.rate > 0:
-            raise ValueError(f"noise.rate has no meaning for noise.kind {self.kind!r}, which brings its own rate; leave it 0")
+            raise ValueError(
+                f"noise.rate has no meaning for noise.kind {self.kind!r}, which brings its own rate; leave it 0"
+            )
         if self.kind == "matrix" and self.matrix is None:
             raise ValueError("noise.kind 'matrix' needs noise.matrix")
         if self.kind == "column" and not self.column:
@@ -138,6 +140,7 @@ class InfluenceConfig(Section):
         "relabel"  # both terms, label term only, relabel (the teacher's label takes over what the given one loses)
     )
     smoothing: Share = 0.9  # share of the old score kept at each visit of the student's own scores
+    scoring_runs: Count = 1  # two_phase: training runs that only score, each with the weights of the one before
     refresh_epochs: Count = 1  # periodic: epochs between two scorings of the whole set
     refresh_steps: Count = 100  # steps between two validation directions
     validation_batch: Count = 256  # validation samples a direction is taken from during training

@@ -68,8 +68,8 @@ def _decouple(logits: Logits, label: Int64[Tensor, "batch 1"]) -> tuple[Float[Te
 def standardised(student_logits: Logits, teacher_logits: Logits, labels: Labels, temperature: float) -> PerSample:
     """`softened` on z-scores of each sample's logits (Sun et al., "Logit standardization in KD", CVPR 2024, algorithm 1).
 
-    The student need not match the teacher's scale. The z-score is a layer norm's: population variance, floored at 1e-5. (The
-    authors' code takes the sample variance, which makes its T, usually 2, ours divided by sqrt(classes / (classes - 1)).)
+    The student need not match the teacher's scale; T is usually 2. The z-score is a layer norm's: population variance, floored
+    at 1e-5. (The authors' code takes the sample variance: its T is ours / sqrt(classes / (classes - 1)).)
     """
     student, teacher = (F.layer_norm(logits, logits.shape[1:]) for logits in (student_logits, teacher_logits))
     return softened(student, teacher, labels, temperature)

@@ -75,8 +75,9 @@ class _Training:
         self.teacher = self._find_teacher()
         self.teacher_says = self._teacher_opinions()
         self.weighting = self._weighting()
-        self._fit_student()
-        models.save_checkpoint(self.student, self.run.student_path, self._stats())
+        self._fit_scoring_runs()
+        self._fit_student("student", self.run.checkpoint_dir / "last.pt")
+        self._save(self.student, self.run.student_path)
         return self._result()
 
     def _new_student(self) -> nn.Module:
@@ -143,15 +144,22 @@ class _Training:
         setting = Setting(self.config, self.dataset, self.student, teacher, self._batches, self.device)
         return self.method.weighting(setting)
 
-    def _fit_student(self) -> None:
+    def _fit_scoring_runs(self) -> None:
+        """Runs that only score (update `two_phase`); a resumed run has their outcome in its checkpoint."""
+        resumed = (self.run.checkpoint_dir / "last.pt").exists()
+        for number in range(1, self.weighting.scoring_runs + 1):
+            if not resumed:
+                self._fit_student(f"scoring run {number}")
+            self.student = self._new_student()
+            self.weighting = self.weighting.next_run(self.student)
+
+    def _fit_student(self, stage: str, checkpoint: Path | None = None) -> None:
         optim = self.config.student.optim
         optimizer, schedule = make_optimizer(self.student, optim, optim.epochs * len(self.batches), "student.optim")
-        moment = Moment(stage="student", epochs=optim.epochs)
-        saver = Checkpoint(
-            self.run, self.config.checkpoint_every, lambda m, path: models.save_checkpoint(m, path, self._stats())
-        )
-        if (path := self.run.checkpoint_dir / "last.pt").exists():
-            state = torch.load(path, map_location=self.device, weights_only=True)
+        moment = Moment(stage=stage, epochs=optim.epochs)
+        saver = Checkpoint(self.run, self.config.checkpoint_every, self._save)
+        if checkpoint is not None and checkpoint.exists():
+            state = torch.load(checkpoint, map_location=self.device, weights_only=True)
             restore(state, self.student, optimizer, schedule)
             self.weighting.load_state_dict(state["weighting"])
             moment.epoch, saver.best = state["epoch"], state["best"]
@@ -176,6 +184,9 @@ class _Training:
             before_epoch=self.weighting.before_epoch,
             after_epoch=self._end_epoch,
         )
+
+    def _save(self, model: nn.Module, path: Path) -> None:
+        models.save_checkpoint(model, path, self._stats())
 
     def _step_loss(self, student: nn.Module, batch: Batch) -> Tensor:
         logits = student(batch.inputs)

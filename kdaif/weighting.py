@@ -38,6 +38,10 @@ class Weighting(Protocol):
     """What the loop asks of a method."""
 
     seconds: float  # spent on weighting since it was last set to zero
+    scoring_runs: int  # training runs before the one that counts
+
+    def next_run(self, student: nn.Module) -> "Weighting":
+        """The weighting of the next training run, of a fresh student, with what this one has learnt."""
 
     def loss(self, step: Step) -> Tensor:
         """The weighted loss of a batch."""
@@ -61,8 +65,13 @@ class Weighting(Protocol):
 class FixedWeights:
     """The same weight for a sample throughout, batch mean 1."""
 
+    scoring_runs = 0
+
     def __init__(self, weight: Tensor) -> None:
         self.weight, self.seconds = weight, 0.0
+
+    def next_run(self, student: nn.Module) -> "FixedWeights":
+        return self
 
     def loss(self, step: Step) -> Tensor:
         weight = self.weight[step.index]

@@ -11,6 +11,7 @@ from app.ui.look import ACCENT, HARMFUL, HELPFUL, METHOD_COLORS, NEUTRAL, VERDIC
 from kdaif.runs.tables import method_rank, rows
 
 GRID = "rgba(128, 134, 140, 0.22)"
+TEXT = "#000037"  # a placeholder: Streamlit's chart theme puts the page's text colour in its place
 FADED = 0.22  # opacity of what is not selected: grey, never gone
 FIELD_TITLES = {"weight": "weight (1 = neutral)", "influence": "influence (standard errors, + helps)"}
 CONFIG = {"displayModeBar": False, "scrollZoom": False}
@@ -47,7 +48,7 @@ def gain_figure(methods: pd.DataFrame) -> go.Figure:
         text=[_gain_text(row) for row in rows(methods)],
         mode="text",
         textposition="middle right",
-        textfont={"size": 14},
+        textfont={"size": 14, "color": TEXT},
         hoverinfo="skip",
         name="figures",
     )
@@ -90,12 +91,12 @@ def accuracy_figure(methods: pd.DataFrame, runs: pd.DataFrame) -> go.Figure:
         x=100 * methods["mean"],
         y=methods["label"],
         text=[
-            f"<b>{100 * row.mean:.1f}</b>" + (f" ± {100 * row.std:.1f}" if row.runs > 1 else "")
+            f"<b>{100 * row.mean:.1f}</b>" + (f" ± {100 * row.std:.1f}" if row.runs > 1 else "") + "<br> "
             for row in rows(methods)
         ],
         mode="text",
         textposition="top center",
-        textfont={"size": 14},
+        textfont={"size": 14, "color": TEXT},
         hoverinfo="skip",
         name="figures",
     )
@@ -240,7 +241,7 @@ def _styled(figure: go.Figure, height: int, legend: bool = False) -> go.Figure:
             "yanchor": "bottom",
             "traceorder": "normal",
         },
-        font={"size": 13},
+        font={"size": 13, "color": TEXT},
     )
     figure.update_xaxes(automargin=True, gridcolor=GRID, zerolinecolor=NEUTRAL, title_font_size=12)
     figure.update_yaxes(automargin=True, gridcolor=GRID, zerolinecolor=NEUTRAL, title_font_size=12)

@@ -45,8 +45,10 @@ export default function (component) {
     bar.append(filled, make("b"))
 
     const weight = make("div", "weight")
-    weight.append(make("span", "", `${sample.sign} weight`), make("span", "", sample.weight.toFixed(2)))
-    button.append(picture(sample), given, suggested, bar, weight)
+    const sign = make("span", "", sample.sign)
+    sign.style.color = sample.color
+    weight.append(sign, bar, make("span", "", sample.weight.toFixed(2)))
+    button.append(picture(sample), given, suggested, weight)
     return button
   }
 

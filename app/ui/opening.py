@@ -7,7 +7,7 @@ from app.ui.look import GLOSSARY
 
 def opening(sentence: str, caption: str = "") -> None:
     """The page's sentence (Markdown) as its headline, with the glossary beside it."""
-    with st.container(horizontal=True, vertical_alignment="top", gap="small"):
+    with st.container(horizontal=True, wrap=False, vertical_alignment="top", gap="small"):
         st.header(sentence, anchor=False, width="stretch")
         with st.popover("", icon=":material/help:", type="tertiary", help="What the words mean"):
             for term, meaning in GLOSSARY.items():

@@ -102,7 +102,7 @@ def runs_list(frame: pd.DataFrame) -> None:
             "State": frame["state"].map(STATE_WORDS),
             "Epochs": frame["epoch"] / frame["epochs"].clip(lower=1),
             "Accuracy": 100 * frame["test_accuracy"].astype(float),
-            "Open": "Samples",
+            "Open": "Open",
             "Setting": frame["setting"],
             "AUROC": frame["flipped_auroc"].astype(float),
             "Run": frame["run_id"],

@@ -170,6 +170,15 @@ class InfluenceWeights:
         self.table.fit()
         self._probe = None
 
+    def state_dict(self) -> dict[str, Any]:
+        """All that a run resumed at an epoch's end needs."""
+        return {"table": self.table.state_dict(), "seen": self.seen, "steps": self._steps}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes over a saved state."""
+        self.table.load_state_dict(state["table"])
+        self.seen, self._steps, self._probe = state["seen"], state["steps"], None
+
     def close(self) -> None:
         """Takes the hooks off the model."""
         self._hooks.close()

@@ -82,7 +82,7 @@ def _misfit(model: nn.Module, weights: dict[str, Tensor]) -> str:
     unknown = [name for name in got if name not in own]
     wrong = [name for name in own if name in got and own[name] != got[name]]
     if missing or unknown:
-        verb, names = ("lacks", missing) if missing else ("holds, and the model has not,", unknown)
+        verb, names = ("lacks", missing) if missing else ("also holds", unknown)
         return f"it {verb} {names[0]}" + (f" and {len(names) - 1} more" if len(names) > 1 else "")
     head = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)][-1]
     if wrong and all(name.rpartition(".")[0] == head and own[name][1:] == got[name][1:] for name in wrong):

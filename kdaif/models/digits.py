@@ -1,7 +1,7 @@
 """A teacher and a student for tiny images, sized for the 8 x 8 digits: 30 epochs of 1,200 samples take seconds on a CPU.
 
-Trained on those with 40 % flipped labels and one-pixel shifts, they reach about 97.5 and 93.5 % test accuracy (99.6 and 98 %
-on clean labels); without the shifts the teacher learns the flipped labels by heart (70 %).
+On clean labels they reach about 99 and 98 % test accuracy. With 40 % flipped labels the teacher reaches 93 % in 8 epochs, but
+has learnt them by heart after 30 (73 %), unless the images are shifted by a pixel (96 %).
 """
 
 from collections import OrderedDict

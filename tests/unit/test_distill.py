@@ -36,7 +36,10 @@ def test_kd_is_torchs_kl_per_sample_times_squared_temperature(temperature: float
     torch.testing.assert_close(terms.teacher, 0.75 * temperature**2 * per_class.sum(1))
     torch.testing.assert_close(terms.label, 0.25 * F.cross_entropy(student, labels, reduction="none"))
     batch_mean = F.kl_div(
-        F.log_softmax(student / temperature, 1), F.log_softmax(teacher / temperature, 1), reduction="batchmean", log_target=True
+        F.log_softmax(student / temperature, 1),
+        F.log_softmax(teacher / temperature, 1),
+        reduction="batchmean",
+        log_target=True,
     )
     torch.testing.assert_close(terms.teacher.mean(), 0.75 * temperature**2 * batch_mean)
 
@@ -63,7 +66,9 @@ def test_without_a_teacher_each_is_the_plain_cross_entropy(name: str) -> None:
 
 def test_ce_gives_the_teacher_no_say() -> None:
     student, teacher, labels = batch()
-    assert torch.equal(LOSSES["ce"](student, teacher, labels, 0.3, 4.0).total, F.cross_entropy(student, labels, reduction="none"))
+    assert torch.equal(
+        LOSSES["ce"](student, teacher, labels, 0.3, 4.0).total, F.cross_entropy(student, labels, reduction="none")
+    )
 
 
 @pytest.mark.parametrize("name", DISTILLED)
@@ -111,7 +116,9 @@ def test_squared_temperature_keeps_the_gradients_size() -> None:
     assert 0.8 < sizes[1] / sizes[0] < 1.25  # without the factor: a quarter
 
 
-def dkd_parts(student: Tensor, teacher: Tensor, labels: Tensor, monkeypatch: pytest.MonkeyPatch) -> tuple[Tensor, Tensor]:
+def dkd_parts(
+    student: Tensor, teacher: Tensor, labels: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> tuple[Tensor, Tensor]:
     both = distill.decoupled(student, teacher, labels, 2.0)
     monkeypatch.setattr(distill, "NCKD_WEIGHT", 0.0)
     target = distill.decoupled(student, teacher, labels, 2.0)
@@ -148,8 +155,12 @@ def test_dkd_of_two_classes_has_nothing_among_the_others() -> None:
 def test_standardised_ignores_scale_and_offset_of_either_network() -> None:
     student, teacher, labels = batch()
     expected = teacher_term("kd-standardised", student, teacher, labels, 2.0)
-    torch.testing.assert_close(teacher_term("kd-standardised", 7 * student - 3, teacher, labels, 2.0), expected, rtol=1e-4, atol=1e-6)
-    torch.testing.assert_close(teacher_term("kd-standardised", student, 0.5 * teacher + 9, labels, 2.0), expected, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(
+        teacher_term("kd-standardised", 7 * student - 3, teacher, labels, 2.0), expected, rtol=1e-4, atol=1e-6
+    )
+    torch.testing.assert_close(
+        teacher_term("kd-standardised", student, 0.5 * teacher + 9, labels, 2.0), expected, rtol=1e-4, atol=1e-6
+    )
 
 
 def test_standardised_is_kd_of_z_scores() -> None:

@@ -55,7 +55,9 @@ def test_tied_scores_count_as_in_random_order() -> None:
     score, flipped = np.array([2, 1, 1, 1, 0]), np.array([0, 1, 1, 0, 1], dtype=bool)
     orders = [(0, *middle, 4) for middle in permutations((1, 2, 3))]
     for k in (2, 3):
-        assert precision_at_k(score, flipped, k) == pytest.approx(np.mean([flipped[[*order]][:k].mean() for order in orders]))
+        assert precision_at_k(score, flipped, k) == pytest.approx(
+            np.mean([flipped[[*order]][:k].mean() for order in orders])
+        )
     recall = [flipped[[*order]][:2].sum() / flipped.sum() for order in orders]
     assert recall_at_share(score, flipped, 0.4) == pytest.approx(np.mean(recall))
 
@@ -104,7 +106,9 @@ def test_infinite_scores_rank_first_and_last() -> None:
 
 
 @pytest.mark.parametrize(
-    ("score", "flipped"), [([], []), ([math.nan], [True]), ([math.nan, math.nan], [True, False])], ids=["none", "one", "two"]
+    ("score", "flipped"),
+    [([], []), ([math.nan], [True]), ([math.nan, math.nan], [True, False])],
+    ids=["none", "one", "two"],
 )
 def test_nothing_scored_gives_nan(score: list[float], flipped: list[bool]) -> None:
     assert all(math.isnan(figure(score, flipped)) for figure in FIGURES)

@@ -75,7 +75,9 @@ def test_infinite_scores_rank_first_and_last() -> None:
     assert top_k_overlap(a, b, 1).share == 1
 
 
-@pytest.mark.parametrize(("a", "b"), [([], []), ([1.0], [2.0]), ([1.0, 1.0], [1.0, 2.0]), ([math.nan] * 3, [1.0, 2.0, 3.0])])
+@pytest.mark.parametrize(
+    ("a", "b"), [([], []), ([1.0], [2.0]), ([1.0, 1.0], [1.0, 2.0]), ([math.nan] * 3, [1.0, 2.0, 3.0])]
+)
 def test_nothing_to_rank_gives_nan(a: list[float], b: list[float]) -> None:
     assert all(math.isnan(correlation(a, b)) for correlation in CORRELATIONS)
 
