@@ -9,11 +9,8 @@ if str(HERE.parent) not in sys.path:  # the plain command puts only app/ there
 
 import streamlit as st  # noqa: E402
 
-from kdaif.config import UserError  # noqa: E402
-
 st.set_page_config(page_title="kdaif", page_icon=str(HERE / "ui" / "icon.svg"), layout="wide")
 st.logo(str(HERE / "ui" / "logo.svg"), size="large")
-
 page = st.navigation(
     [
         st.Page(
@@ -27,7 +24,7 @@ page = st.navigation(
             "views/samples.py",
             title="Samples",
             icon=":material/grid_view:",
-            help="Which training samples help the student and which harm it; look, select, export.",
+            help="Which training samples help the student and which harm it: look, select, export.",
         ),
         st.Page(
             "views/compare.py",
@@ -38,6 +35,9 @@ page = st.navigation(
     ],
     position="top",
 )
+
+from kdaif.config import UserError  # noqa: E402 - below the navigation, which is painted while this loads
+
 try:
     page.run()
 except UserError as error:

@@ -15,41 +15,37 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdaif.config import UserError, lookup
-from kdaif.data import Batch, Split
+from kdaif.config import RunConfig, UserError, lookup
+from kdaif.data import Batch, Dataset, Split
 from kdaif.evaluate import predict
 from kdaif.influence import MAPPINGS, PRECONDITIONERS, SOURCES, UPDATES, InfluenceWeights, make_probe
 from kdaif.weighting import Setting, Step
 
-SCORING_BATCH = 256
 FOLDS = 8  # validation folds of a teacher scored in all its layers
 
-Criterion = Callable[[nn.Module, tuple[Tensor, Tensor]], Tensor]
+
+# --- how the weights act on the loss: (weights, step, the losses whose influence counts) -> loss ----------------------
 
 
-# --- how the weights act on the loss ---------------------------------------------------------------------------------
-
-
-def on_both(weights: InfluenceWeights, step: Step) -> Tensor:
+def on_both(weights: InfluenceWeights, step: Step, scored: Tensor) -> Tensor:
     """Label and teacher term are weighted alike."""
-    losses = step.losses(step.labels)
-    return weights(losses.total, step.index, scored=losses.label)
+    return weights(step.losses(step.labels).total, step.index, scored=scored)
 
 
-def on_label(weights: InfluenceWeights, step: Step) -> Tensor:
+def on_label(weights: InfluenceWeights, step: Step, scored: Tensor) -> Tensor:
     """The label term alone is weighted: the image goes on teaching what the teacher says of it."""
     losses = step.losses(step.labels)
-    return weights(losses.label, step.index, rest=losses.teacher)
+    return weights(losses.label, step.index, rest=losses.teacher, scored=scored)
 
 
-def by_relabelling(weights: InfluenceWeights, step: Step) -> Tensor:
+def by_relabelling(weights: InfluenceWeights, step: Step, scored: Tensor) -> Tensor:
     """What a given label loses in weight goes to the teacher's label, so that no sample is lost."""
     losses = step.losses(step.labels)
     instead = losses if step.teacher_logits is None else step.losses(step.teacher_logits.argmax(1))
-    return weights(losses.label, step.index, rest=losses.teacher, instead=instead.label)
+    return weights(losses.label, step.index, rest=losses.teacher, instead=instead.label, scored=scored)
 
 
-APPLY: dict[str, Callable[[InfluenceWeights, Step], Tensor]] = {
+APPLY: dict[str, Callable[[InfluenceWeights, Step, Tensor], Tensor]] = {
     "both": on_both,
     "label": on_label,
     "relabel": by_relabelling,
@@ -70,10 +66,13 @@ VALIDATION: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 }
 
 
-def cross_entropy(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
-    """The label's loss, whose influence is scored."""
-    inputs, labels = batch
-    return F.cross_entropy(model(inputs), labels, reduction="none")
+def tempered(logits: Tensor, labels: Tensor, temperature: float) -> Tensor:
+    """T^2 CE(logits / T, label) of each sample: the label's loss, whose influence is scored.
+
+    A network that is sure of everything has no gradient left at T = 1, and a validation gradient of nothing points nowhere:
+    with a teacher that had seen all images (99.9 % right) AUROC for flipped labels is 0.61 at T = 1 and 0.999 at T = 4.
+    """
+    return temperature**2 * F.cross_entropy(logits / temperature, labels, reduction="none")
 
 
 class AdaptiveWeights:
@@ -82,11 +81,8 @@ class AdaptiveWeights:
     def __init__(self, setting: Setting) -> None:
         began = time.monotonic()
         influence = setting.config.influence
-        for name, registry in _NAMES.items():
-            lookup(registry, getattr(influence, name), f"influence.{name}")
-        if setting.teacher is None:
-            raise UserError("method: 'kd-aif' needs a teacher.")
         self.setting, self.influence = setting, influence
+        self.criterion = lambda model, batch: tempered(model(batch[0]), batch[1], influence.temperature)
         self.update = UPDATES[influence.update]
         self.apply = APPLY[influence.apply_to]
         train, validation = setting.dataset.train, setting.dataset.validation
@@ -101,17 +97,19 @@ class AdaptiveWeights:
         self.validation = validation.subset(counts)
         self.disputed = disputed
         self.scoring_runs = influence.scoring_runs if self.update.phases > 1 else 0
-        prior = torch.full((len(train),), torch.nan, device=setting.device)
+        self.prior = torch.full((len(train),), torch.nan, device=setting.device)
         if influence.source != "student":
-            prior = self._score_with_teacher()
-        self.weights = self._weights_of(setting.student, prior, influence.source)
+            self.prior = self._score_with_teacher()
+        self.weights = self._weights_of(setting.student, self.prior, influence.source)
         self.seconds = time.monotonic() - began
 
     def next_run(self, student: nn.Module) -> "AdaptiveWeights":
-        following = copy.copy(self)
+        following, table = copy.copy(self), self.weights.table
         self.weights.close()
-        # the last run's weights stay as the scoring runs made them
-        following.weights = following._weights_of(student, self.weights.table.influence(), "teacher")
+        scores = SOURCES[self.influence.source](self.prior, table.own(), table.trust())
+        scores = torch.where(torch.isfinite(scores), scores, table.influence())
+        # a run's weights stay as the scoring runs before it made them
+        following.weights = self._weights_of(student, scores, "teacher")
         return following
 
     def _weights_of(self, student: nn.Module, prior: Tensor, source: str) -> InfluenceWeights:
@@ -121,7 +119,7 @@ class AdaptiveWeights:
             student,
             self._whole(self.validation),
             size,
-            criterion=cross_entropy,
+            criterion=self.criterion,
             scope=influence.scope,
             preconditioner=influence.preconditioner,
             damping=influence.damping,
@@ -139,7 +137,8 @@ class AdaptiveWeights:
 
     def loss(self, step: Step) -> Tensor:
         began = time.monotonic()
-        loss = self.apply(self.weights, step)
+        scored = tempered(step.logits, step.labels, self.influence.temperature)
+        loss = self.apply(self.weights, step, scored)
         self.seconds += time.monotonic() - began
         return loss
 
@@ -186,14 +185,14 @@ class AdaptiveWeights:
             batches = list(zip(inputs.chunk(FOLDS), labels.chunk(FOLDS), strict=True))
         probe = make_probe(
             teacher,
-            cross_entropy,
+            self.criterion,
             batches,
             scope=influence.scope,
             preconditioner=influence.preconditioner,
             damping=influence.damping,
         )
         pairs = self._pairs(self.setting.dataset.train)
-        scores = torch.cat([probe(teacher, cross_entropy, batch).t for _, batch in pairs])
+        scores = torch.cat([probe(teacher, self.criterion, batch).t for _, batch in pairs])
         teacher.requires_grad_(False)
         return scores.detach()
 
@@ -203,6 +202,12 @@ class AdaptiveWeights:
     def _whole(self, split: Split) -> tuple[Tensor, Tensor]:
         batches: list[Batch] = list(self.setting.ordered(split))
         return torch.cat([batch.inputs for batch in batches]), torch.cat([batch.labels for batch in batches])
+
+
+def check_adaptive(config: RunConfig, dataset: Dataset) -> None:
+    """Raises `UserError` for a name that does not exist, before a teacher is trained."""
+    for name, registry in _NAMES.items():
+        lookup(registry, getattr(config.influence, name), f"influence.{name}")
 
 
 _NAMES: dict[str, Mapping[str, Any]] = {

@@ -15,6 +15,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from torch import nn
 
 from kdaif.runs import Run
+from kdaif.runs.files import write_atomic
 
 HEARTBEAT_SECONDS = 5.0
 
@@ -106,10 +107,7 @@ class Checkpoint(Callback):
             self.best = moment.metrics["validation_accuracy"]
             self.save(moment.model, self.run.checkpoint_dir / "best.safetensors")
         if moment.epoch % self.every == 0 or moment.epoch == moment.epochs:
-            path = self.run.checkpoint_dir / "last.pt"
-            temporary = path.with_suffix(".tmp")
-            torch.save(moment.state(), temporary)
-            temporary.replace(path)
+            write_atomic(self.run.checkpoint_dir / "last.pt", lambda file: torch.save(moment.state(), file))
 
 
 class Heartbeat(Callback):

@@ -5,29 +5,34 @@ one sentence.
 """
 
 import json
+import math
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
-import click
+import pandas as pd
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from kdaif import report
-from kdaif.config import UserError, load_config, presets
-from kdaif.runs import Run, list_runs, new_run, open_run
+from kdaif.config import RunConfig, UserError, load_config, presets
+from kdaif.runs import Run, list_runs, open_run
+
+if TYPE_CHECKING:
+    from kdaif.callbacks import ProgressBar
 
 app = typer.Typer(
     help="Knowledge distillation with adaptive influence weights.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-console = Console()
+console = Console(width=None if sys.stdout.isatty() else 160)  # ids stay whole in a pipe
+Number = TypeVar("Number", int, float)
+STOPPED = 130  # exit status after Ctrl-C, as shells have it
 
 Config = Annotated[str, typer.Argument(help=f"A YAML or JSON file, or a preset: {', '.join(presets())}.")]
 Sets = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="Change a setting, e.g. noise.rate=0.4.")]
@@ -39,7 +44,7 @@ RunId = Annotated[str, typer.Argument(metavar="RUN", help="The id of a run, or i
 @app.command()
 def demo(
     app: Annotated[bool, typer.Option(help="Open the dashboard at the end.")] = True,
-    seed: int = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of noise, networks and order.")] = 0,
     json_: AsJson = False,
 ) -> None:
     """Vanilla KD, KD-AIF and the oracle on digits with 40 % flipped labels: under two minutes, no network."""
@@ -77,18 +82,19 @@ def train(
         raise UserError("train: --run-dir brings its own config; leave CONFIG and --set away.")
     if run_dir is None and not config:
         raise UserError(f"train: CONFIG is missing, takes a YAML or JSON file or a preset ({', '.join(presets())}).")
-    run = open_run(run_dir) if run_dir is not None else new_run(load_config(config, set_))
-    _emit(json_, _train(run, data_root))
+    if run_dir is not None:
+        _go_on(open_run(run_dir), data_root, json_)
+    else:
+        from kdaif.train import train_new
+
+        settings = load_config(config, set_)
+        _finish(train_new(settings, data_root, [_progress(settings)]), json_)
 
 
 @app.command()
 def resume(run: RunId, data_root: DataRoot = None, json_: AsJson = False) -> None:
     """Go on with a run that was stopped, from its last checkpoint."""
-    opened = open_run(run)
-    state = opened.status().state
-    if state in ("running", "done"):
-        raise UserError(f"resume: run {opened.id} is {state}, takes a run that was stopped before its end.")
-    _emit(json_, _train(opened, data_root))
+    _go_on(open_run(run), data_root, json_)
 
 
 @app.command()
@@ -104,12 +110,11 @@ def sweep(
     """Every method at every noise rate with every seed; runs that were done before are reused."""
     from kdaif.sweep import sweep as run_sweep
 
-    rates = _numbers("--noise", noise, float)
     result = run_sweep(
         load_config(config, set_),
         methods=[name.strip() for name in methods.split(",")],
-        noise=rates,
-        seeds=[int(seed) for seed in _numbers("--seeds", seeds, int)],
+        noise=_numbers("--noise", noise, float),
+        seeds=_numbers("--seeds", seeds, int),
         data_root=data_root,
     )
     _show_rows(result.rows)
@@ -133,26 +138,30 @@ def sweep(
 @app.command()
 def samples(
     run: RunId,
-    harmful: Annotated[int, typer.Option(help="The K most harmful samples.")] = 0,
-    helpful: Annotated[int, typer.Option(help="The K most helpful samples.")] = 0,
+    harmful: Annotated[int | None, typer.Option(min=1, metavar="K", help="The K most harmful samples.")] = None,
+    helpful: Annotated[int | None, typer.Option(min=1, metavar="K", help="The K most helpful samples.")] = None,
     epoch: Annotated[int | None, typer.Option(help="Epoch; the last by default.")] = None,
     csv: Annotated[Path | None, typer.Option(help="Write the list to a new CSV file.")] = None,
     json_: AsJson = False,
 ) -> None:
     """The samples that harm or help most, by influence."""
-    if (harmful > 0) == (helpful > 0):
-        raise UserError("samples: name one of --harmful K or --helpful K, with K at least 1.")
-    frame = report.ranked(open_run(run), epoch, harmful or helpful, helpful=helpful > 0)
+    count = harmful or helpful
+    if count is None or (harmful and helpful):
+        raise UserError("samples: takes one of --harmful K or --helpful K.")
+    frame = report.ranked(open_run(run), epoch, count, helpful=helpful is not None)
     if csv is not None:
-        _new_file(csv)
-        frame.to_csv(csv, index=False)
+        _write_csv(csv, frame)
         _say(f"wrote {len(frame)} samples to {csv}")
     _show(list(frame.columns), frame.round(3).astype(str).to_numpy().tolist())
     _emit(json_, {"samples": json.loads(frame.to_json(orient="records"))})
 
 
 @app.command()
-def detect(run: RunId, k: int = 100, json_: AsJson = False) -> None:
+def detect(
+    run: RunId,
+    k: Annotated[int, typer.Option(min=1, help="Precision among the K samples scored worst.")] = 100,
+    json_: AsJson = False,
+) -> None:
     """How well influence and the other detectors find the labels known to be wrong."""
     result = report.detection(open_run(run), k)
     rows = [
@@ -164,7 +173,36 @@ def detect(run: RunId, k: int = 100, json_: AsJson = False) -> None:
 
 
 @app.command()
-def compare(runs: Annotated[list[str], typer.Argument(metavar="RUN RUN...")], json_: AsJson = False) -> None:
+def audit(
+    run: RunId,
+    network: Annotated[str, typer.Option(help="Whose checkpoint: teacher or student.")] = "teacher",
+    k: Annotated[int, typer.Option(min=1, help="Precision among the K samples scored worst.")] = 100,
+    quick: Annotated[bool, typer.Option("--quick", help="Small subsets and few retrainings.")] = False,
+    lds: Annotated[bool, typer.Option("--lds", help="Also retrain without some samples: the truth; minutes.")] = False,
+    data_root: DataRoot = None,
+    json_: AsJson = False,
+) -> None:
+    """How good the scores are: against every other detector and, with --lds, against retraining."""
+    from kdaif.audit import FULL, QUICK
+    from kdaif.audit import audit as audit_run
+    from kdaif.audit.tables import tables
+
+    with Console(stderr=True).status("opening the run") as status:
+        options: dict[str, Any] = {"network": network, "k": k, "retrain": lds, "effort": QUICK if quick else FULL}
+        result = audit_run(open_run(run), data_root, **options, say=status.update)
+    for title, columns, rows in tables(result):
+        _say(f"\n{title}")
+        _show(columns, rows)
+    if result["missing"]:
+        _say(f"\nnot installed, so not compared: {', '.join(result['missing'])} (pip install 'kdaif\\[audit]')")
+    _emit(json_, result)
+
+
+@app.command()
+def compare(
+    runs: Annotated[list[str], typer.Argument(metavar="RUN RUN...", help="Ids or folders of two runs or more.")],
+    json_: AsJson = False,
+) -> None:
     """Runs side by side: accuracy, classes, ranks of the same samples; the first is the reference."""
     if len(runs) < 2:
         raise UserError(f"compare: got {len(runs)} run, takes two or more.")
@@ -217,56 +255,74 @@ def runs(json_: AsJson = False) -> None:
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Runs a command and exits: 0 done, 2 bad input (one sentence on stderr), 130 stopped by the user."""
     try:
-        app(arguments, standalone_mode=False)
+        status = app(list(sys.argv[1:] if arguments is None else arguments) or ["--help"], standalone_mode=False)
     except UserError as error:
         _leave(str(error), 2)
-    except click.exceptions.NoArgsIsHelpError:
-        sys.exit(2)
-    except click.ClickException as error:
+    except typer.TyperException as error:
         _leave(error.format_message(), 2)
-    except (KeyboardInterrupt, click.Abort):
-        _leave("stopped; `resume RUN` goes on from the last checkpoint.", 130)
+    except OSError as error:
+        _leave(f"{error.strerror}: {error.filename}" if error.filename else str(error), 2)
+    if status == STOPPED:
+        _leave("stopped; `resume RUN` goes on from the last checkpoint.", STOPPED)
     sys.exit(0)
 
 
 def _leave(sentence: str, status: int) -> NoReturn:
-    print(f"kdaif: {sentence}", file=sys.stderr)
+    print(f"kdaif: {' '.join(sentence.split()).rstrip('.')}.", file=sys.stderr)
     sys.exit(status)
 
 
-def _train(run: Run, data_root: Path | None) -> dict[str, Any]:
-    from kdaif.callbacks import ProgressBar
+def _go_on(run: Run, data_root: Path | None, as_json: bool) -> None:
     from kdaif.train import train as train_run
 
-    result = train_run(run, data_root, [ProgressBar(f"{run.config().method}, seed {run.config().seed}")])
+    _finish(train_run(run, data_root, [_progress(run.config())]), as_json)
+
+
+def _progress(config: RunConfig) -> "ProgressBar":
+    from kdaif.callbacks import ProgressBar
+
+    return ProgressBar(f"{config.method}, seed {config.seed}")
+
+
+def _finish(result: dict[str, Any], as_json: bool) -> None:
     _show_rows([result])
-    return result
+    _emit(as_json, result)
 
 
-def _numbers(option: str, text: str, kind: type) -> list[Any]:
+def _numbers(option: str, text: str, kind: Callable[[str], Number]) -> list[Number]:
     try:
         return [kind(part) for part in text.split(",")]
     except ValueError:
         raise UserError(f"{option}: got {text!r}, takes numbers with commas between, for example 0,1,2.") from None
 
 
+def _write_csv(path: Path, frame: pd.DataFrame) -> None:
+    try:
+        with open(path, "x", newline="") as file:
+            frame.to_csv(file, index=False)
+    except OSError as error:
+        raise UserError(f"--csv: got {str(path)!r} ({error.strerror}), takes a new file in a folder.") from None
+
+
 def _open_dashboard() -> None:
     main_page = Path(__file__).parents[1] / "app" / "main.py"
     if not main_page.is_file():
         raise UserError("demo: the dashboard is not beside this installation; start it from the project's folder.")
-    subprocess.run([sys.executable, "-m", "streamlit", "run", str(main_page)], check=False)
-
-
-def _new_file(path: Path) -> None:
-    if path.exists():
-        raise UserError(f"--csv: {path} exists already, takes a new file.")
-    if not path.parent.is_dir():
-        raise UserError(f"--csv: the folder {path.parent} does not exist.")
+    subprocess.run([sys.executable, "-m", "streamlit", "run", str(main_page)], check=False, stdout=sys.stderr)
 
 
 def _emit(as_json: bool, result: dict[str, Any]) -> None:
     if as_json:
-        print(json.dumps(result), flush=True)
+        print(json.dumps(_plain(result)), flush=True)
+
+
+def _plain(value: Any) -> Any:
+    """JSON knows no NaN: a figure that does not exist is null."""
+    if isinstance(value, dict):
+        return {key: _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_plain(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _say(sentence: str) -> None:

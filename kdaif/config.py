@@ -18,7 +18,7 @@ Entry = TypeVar("Entry")
 Share = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
-Seed = Annotated[int, Field(ge=0)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 
 class UserError(ValueError):
@@ -55,7 +55,7 @@ class DataConfig(Section):
     test_size: Count | None = None  # stratified subset of the test split; None: all
     validation: Annotated[float, Field(gt=0, lt=1)] = 0.1  # share of train cut off as validation: the influence target
     split_seed: Seed = 0  # decides subset and validation cut; apart from `seed`, so that seeds share their splits
-    image_size: Count | None = None  # resize to this many pixels square; None: as they are
+    image_size: Annotated[int, Field(ge=1, le=1024)] | None = None  # resize to this many pixels square; None: as they are
     augment: str = "none"  # none, shift, crop-flip
 
 
@@ -89,8 +89,8 @@ class NoiseConfig(Section):
 class OptimConfig(Section):
     """How one network is trained."""
 
-    epochs: Count = 30
-    batch_size: Count = 64
+    epochs: Annotated[int, Field(ge=1, lt=10**5)] = 30
+    batch_size: Annotated[int, Field(ge=2)] = 64  # BatchNorm cannot train on one sample
     optimizer: str = "sgd"  # sgd, adamw
     lr: Positive = 0.05
     momentum: Share = 0.9  # sgd
@@ -118,7 +118,7 @@ class DistillationConfig(Section):
 
     loss: str = "kd"
     alpha: Annotated[float, Field(ge=0, le=1)] = 0.5
-    temperature: Positive = 4.0  # T
+    temperature: Annotated[float, Field(gt=0, le=1000)] = 4.0  # T
 
 
 class InfluenceConfig(Section):
@@ -126,10 +126,11 @@ class InfluenceConfig(Section):
 
     source: str = "both"  # whose parameters it is taken in: teacher, student, both
     update: str = "lagged"  # online, lagged, periodic, two_phase
-    scope: str = "last"  # last layer, or all layers
+    scope: Literal["last", "all"] = "last"  # last layer, or all layers
     validation: str = (
         "agreed"  # validation samples that count: given (all), agreed (where the teacher, who never saw them, agrees)
     )
+    temperature: Positive = 4.0  # of the label's loss whose influence is taken; 1: the plain cross-entropy
     preconditioner: str = "whiten"
     damping: Positive = 0.1  # added to the curvature, as a share of its mean eigenvalue
     mapping: str = "posterior"
@@ -153,7 +154,7 @@ class RunConfig(Section):
     method: str = "kd-aif"  # ce, kd, kd-aif, oracle
     seed: Seed = 0
     device: str = "auto"
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"  # auto: bf16 on a GPU
     data: DataConfig = DataConfig()
     noise: NoiseConfig = NoiseConfig()
     teacher: TeacherConfig = TeacherConfig()
@@ -165,6 +166,10 @@ class RunConfig(Section):
 
     def to_json(self) -> str:
         return self.model_dump_json(indent=2)
+
+
+# what YAML and JSON raise for text that is none; ValueError: a date or number out of range
+_UNREADABLE = (yaml.YAMLError, ValueError, RecursionError)
 
 
 def presets() -> list[str]:
@@ -183,10 +188,13 @@ def load_config(spec: str | Path, overrides: Iterable[str] = ()) -> RunConfig:
     return parse_config(tree)
 
 
-def parse_config(tree: Mapping[str, Any]) -> RunConfig:
-    """A validated config from plain data; raises `UserError` for the first thing wrong."""
+def parse_config(tree: Mapping[str, Any], unknown: Literal["forbid", "ignore"] = "forbid") -> RunConfig:
+    """A validated config from plain data; raises `UserError` for the first thing wrong.
+
+    `unknown="ignore"` reads what another version of kdaif wrote: settings that this one does not have are left out.
+    """
     try:
-        return RunConfig.model_validate(tree)
+        return RunConfig.model_validate(tree, extra=unknown)
     except ValidationError as error:
         raise UserError(_sentence(error)) from None
 
@@ -201,7 +209,7 @@ def _read(spec: str | Path) -> dict[str, Any]:
         raise UserError(f"config: {str(spec)!r} is neither a file nor a preset ({', '.join(presets())}).")
     try:
         tree = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
-    except (yaml.YAMLError, json.JSONDecodeError) as error:
+    except _UNREADABLE as error:
         raise UserError(f"config: {spec} cannot be read: {' '.join(str(error).split())}.") from None
     if not isinstance(tree, dict):
         raise UserError(f"config: {spec} must hold a mapping of settings, got {type(tree).__name__}.")
@@ -221,7 +229,7 @@ def _set(tree: dict[str, Any], override: str) -> None:
         tree[parent] = tree = dict(child)
     try:
         tree[leaf] = yaml.safe_load(value)
-    except yaml.YAMLError:
+    except _UNREADABLE:
         tree[leaf] = value
 
 
@@ -232,8 +240,12 @@ def _sentence(error: ValidationError) -> str:
         return f"{field}: this setting does not exist{_nearest(first['loc'])}."
     if first["type"] == "value_error":
         return f"{str(first['ctx']['error']).rstrip('.')}."
-    said = first["msg"][0].lower() + first["msg"][1:]
-    return f"{field}: got {first['input']!r}, {said.replace('input should', 'should')}."
+    got = repr(first["input"])
+    got = got if len(got) <= 80 else f"{got[:77]}..."
+    if first["type"] == "model_type":
+        return f"{field}: got {got}, takes a section of settings."
+    said = first["msg"].removeprefix("Input ").partition(", ")[0]
+    return f"{field}: got {got}, {said[0].lower()}{said[1:]}."
 
 
 def _nearest(loc: tuple[int | str, ...]) -> str:

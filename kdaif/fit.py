@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -9,11 +10,12 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
+from kdaif import models
 from kdaif.callbacks import Callback, Moment
 from kdaif.config import RunConfig, UserError
-from kdaif.data import Batch, Batches
+from kdaif.data import Batch, Batches, Dataset
 
-PRECISIONS = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
+PRECISIONS = {"fp32": "no", "bf16": "bf16"}  # ours -> accelerate's; bf16 needs no loss scale
 
 
 def make_accelerator(config: RunConfig) -> Accelerator:
@@ -27,6 +29,19 @@ def make_accelerator(config: RunConfig) -> Accelerator:
     on_cpu = wanted == "cpu" or not cuda
     precision = config.precision if config.precision != "auto" else ("fp32" if on_cpu else "bf16")
     return Accelerator(cpu=on_cpu, mixed_precision=PRECISIONS[precision])
+
+
+def new_model(name: str, dataset: Dataset, device: torch.device, field: str) -> nn.Module:
+    """A network with fresh weights for this data; `UserError` names `field` for an unknown one, or too small images."""
+    inputs = dataset.train.inputs[:1]
+    model = models.build(name, len(dataset.classes), inputs.shape[1], field)
+    try:
+        with torch.inference_mode():
+            model.eval()(inputs.float())
+    except RuntimeError:
+        height, width = inputs.shape[2:]
+        raise UserError(f"{field}: {name!r} cannot take images of {width} x {height} pixels; takes larger ones.") from None
+    return model.train().to(device).to(memory_format=torch.channels_last)
 
 
 def fit(
@@ -83,6 +98,15 @@ def fit(
 def training_state(model: nn.Module, optimizer: torch.optim.Optimizer, schedule: LRScheduler) -> dict[str, Any]:
     """What `restore` takes."""
     return {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "schedule": schedule.state_dict()}
+
+
+def load_state(path: Path, device: torch.device) -> dict[str, Any]:
+    """The state in a run's checkpoint; `UserError` for a damaged one."""
+    try:
+        state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+    except Exception:  # damaged bytes can raise anything
+        raise UserError(f"run: the checkpoint {path} is damaged; delete it to start the run anew.") from None
+    return state
 
 
 def restore(state: dict[str, Any], model: nn.Module, optimizer: torch.optim.Optimizer, schedule: LRScheduler) -> None:

@@ -11,21 +11,24 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from kdaif.adaptive import AdaptiveWeights
-from kdaif.weighting import Setting, Weighting, oracle, uniform
+from kdaif.adaptive import AdaptiveWeights, check_adaptive
+from kdaif.config import RunConfig
+from kdaif.data import Dataset
+from kdaif.weighting import Setting, Weighting, check_oracle, oracle, uniform
 
 
 @dataclass(frozen=True)
 class Method:
-    """Whether a teacher is needed, and what makes the weights."""
+    """Whether a teacher is needed, what makes the weights, and what must hold before anything is trained."""
 
     teacher: bool
     weighting: Callable[[Setting], Weighting]
+    check: Callable[[RunConfig, Dataset], None] = lambda config, dataset: None
 
 
 METHODS: dict[str, Method] = {
     "ce": Method(teacher=False, weighting=uniform),
     "kd": Method(teacher=True, weighting=uniform),
-    "kd-aif": Method(teacher=True, weighting=AdaptiveWeights),
-    "oracle": Method(teacher=True, weighting=oracle),
+    "kd-aif": Method(teacher=True, weighting=AdaptiveWeights, check=check_adaptive),
+    "oracle": Method(teacher=True, weighting=oracle, check=check_oracle),
 }

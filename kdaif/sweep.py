@@ -11,8 +11,8 @@ import pandas as pd
 from kdaif.callbacks import ProgressBar
 from kdaif.config import RunConfig, lookup, parse_config
 from kdaif.methods import METHODS
-from kdaif.runs import list_runs, new_run
-from kdaif.train import train
+from kdaif.runs import list_runs
+from kdaif.train import train_new
 
 
 class Sweep(NamedTuple):
@@ -38,14 +38,14 @@ def sweep(
     began = time.monotonic()
     for method in methods:
         lookup(METHODS, method, "--methods")
-    grid = [_variant(config, *cell) for cell in product(noise, seeds, methods)]
+    grid = list(dict.fromkeys(_variant(config, *cell) for cell in product(noise, seeds, methods)))
     done = {summary.config: summary.result for summary in list_runs() if summary.config and summary.result}
     rows = []
     for position, cell in enumerate(grid, 1):
         result = done.get(cell)
         if result is None:
             label = f"[{position}/{len(grid)}] {cell.method}, noise {cell.noise.rate:g}, seed {cell.seed}"
-            result = train(new_run(cell), data_root, [ProgressBar(label)])
+            result = train_new(cell, data_root, [ProgressBar(label)])
         rows.append(result)
     return Sweep(rows, summarise(rows), time.monotonic() - began)
 

@@ -8,79 +8,94 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
-from torch import nn
+from torch import Tensor, nn
 
 from kdaif import models
 from kdaif.callbacks import Callback, Moment
 from kdaif.config import RunConfig, UserError
 from kdaif.data import Batch, Batches, Dataset
-from kdaif.fit import fit
+from kdaif.fit import fit, new_model
 from kdaif.optim import make_optimizer
 from kdaif.runs import cache_root
+from kdaif.runs.files import write_json
 
 
 class Teacher(NamedTuple):
-    """A network in eval mode that is not trained any more."""
+    """A network, and where its weights are kept."""
 
     model: nn.Module
-    path: Path  # of its weights
+    path: Path
+    ready: bool  # False: still to be trained
 
 
-def find_teacher(
-    config: RunConfig, dataset: Dataset, data_root: Path | None, accelerator: Accelerator, callback: Callback
-) -> Teacher:
-    """The teacher of a run: its checkpoint, the cached one, or a newly trained one. `UserError` for a bad checkpoint."""
+def find_teacher(config: RunConfig, dataset: Dataset, data_root: Path | None, device: torch.device) -> Teacher:
+    """The teacher of a run from its checkpoint or the cache, else one that waits for `train_teacher`.
+
+    Raises `UserError` for a bad checkpoint, or a teacher that could not be trained.
+    """
     torch.manual_seed(config.seed)
-    model = models.build(config.teacher.model, len(dataset.classes), dataset.train.inputs.shape[1], "teacher.model")
-    path = _checkpoint_path(config.teacher.checkpoint, data_root) if config.teacher.checkpoint else _cached_path(config)
-    if config.teacher.checkpoint or path.exists():
-        stats = models.load_checkpoint(model, path)
-        own = models.InputStats(dataset.mean, dataset.std)
-        model = model if stats is None else models.Normalised(model, own, stats)
-        model = model.to(accelerator.device).to(memory_format=torch.channels_last)
-    else:
-        model = model.to(accelerator.device).to(memory_format=torch.channels_last)
-        _train(model, config, dataset, accelerator, callback)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        models.save_checkpoint(model, path)
-        (path.parent / "teacher.json").write_text(json.dumps(_recipe(config), indent=2))
-    return Teacher(model.eval().requires_grad_(False), path)
+    model = new_model(config.teacher.model, dataset, device, "teacher.model")
+    make_optimizer(model, config.teacher.optim, 1, "teacher.optim")  # names are checked before anything is trained
+    checkpoint = config.teacher.checkpoint
+    path = _checkpoint_path(checkpoint, data_root) if checkpoint else _folder(config, dataset) / "teacher.safetensors"
+    if not checkpoint and not path.exists():
+        return Teacher(model, path, ready=False)
+    stats = models.load_checkpoint(model, path)
+    own = models.InputStats(dataset.mean, dataset.std)
+    model = model if stats is None else models.Normalised(model, own, stats).to(device)
+    return Teacher(model.eval().requires_grad_(False), path, ready=True)
 
 
-def _train(model: nn.Module, config: RunConfig, dataset: Dataset, accelerator: Accelerator, callback: Callback) -> None:
-    optim, train = config.teacher.optim, dataset.train
-    if config.teacher.labels == "clean" and train.clean is None:
-        raise UserError("teacher.labels: got 'clean', but the clean labels of this data are not known; takes given.")
-    labels = train.clean if config.teacher.labels == "clean" and train.clean is not None else train.labels
-    labels = labels.to(accelerator.device)
+def train_teacher(
+    teacher: Teacher, config: RunConfig, dataset: Dataset, accelerator: Accelerator, callback: Callback
+) -> Teacher:
+    """Trains it and keeps it in the cache."""
+    model, optim, device = teacher.model, config.teacher.optim, accelerator.device
+    labels = _labels(config, dataset).to(device)
     batches = Batches(
-        train,
+        dataset.train,
         dataset.mean,
         dataset.std,
         optim.batch_size,
         shuffle=True,
         augment=config.data.augment,
-        device=accelerator.device,
+        device=device,
         seed=config.seed,
     )
     optimizer, schedule = make_optimizer(model, optim, optim.epochs * len(batches), "teacher.optim")
 
-    def loss_of(model: nn.Module, batch: Batch) -> torch.Tensor:
+    def loss_of(model: nn.Module, batch: Batch) -> Tensor:
         return F.cross_entropy(model(batch.inputs), labels[batch.index])
 
     moment = Moment(stage="teacher", epochs=optim.epochs)
     fit(model, batches, loss_of, optimizer, schedule, accelerator, callback, moment, seed=config.seed)
+    teacher.path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(teacher.path.parent / "teacher.json", _recipe(config, dataset))
+    models.save_checkpoint(model, teacher.path)
+    return Teacher(model.eval().requires_grad_(False), teacher.path, ready=True)
 
 
-def _recipe(config: RunConfig) -> dict[str, object]:
-    """Everything that a trained teacher depends on."""
+def _labels(config: RunConfig, dataset: Dataset) -> Tensor:
+    """What a teacher learns."""
+    train = dataset.train
+    if config.teacher.labels == "given":
+        return train.labels
+    if train.clean is None:
+        raise UserError("teacher.labels: got 'clean', but the clean labels of this data are not known; takes given.")
+    return train.clean
+
+
+def _recipe(config: RunConfig, dataset: Dataset) -> dict[str, object]:
+    """Everything that a trained teacher depends on; the samples themselves too, for a file may change under its name."""
+    samples = hashlib.sha1(dataset.train.images().data, usedforsecurity=False)
+    samples.update(_labels(config, dataset).numpy().data)
     sections = {"teacher", "data", "noise", "seed", "precision"}
-    return config.model_dump(mode="json", include=sections)
+    return {**config.model_dump(mode="json", include=sections), "samples": samples.hexdigest()}
 
 
-def _cached_path(config: RunConfig) -> Path:
-    digest = hashlib.sha1(json.dumps(_recipe(config), sort_keys=True).encode(), usedforsecurity=False).hexdigest()[:16]
-    return cache_root() / "teachers" / digest / "teacher.safetensors"
+def _folder(config: RunConfig, dataset: Dataset) -> Path:
+    recipe = json.dumps(_recipe(config, dataset), sort_keys=True)
+    return cache_root() / "teachers" / hashlib.sha1(recipe.encode(), usedforsecurity=False).hexdigest()[:16]
 
 
 def _checkpoint_path(checkpoint: str, data_root: Path | None) -> Path:

@@ -7,7 +7,7 @@ A run that is stopped goes on from its last checkpoint and ends as it would have
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,32 +17,51 @@ from torch import Tensor, nn
 
 from kdaif import models
 from kdaif.callbacks import Callback, Callbacks, Checkpoint, Heartbeat, Moment, Recorder
-from kdaif.config import lookup
+from kdaif.config import RunConfig, UserError, lookup
 from kdaif.data import Batch, Batches, Dataset, Split, load
 from kdaif.distill import LOSSES, LossTerms
 from kdaif.evaluate import evaluate, opinions, predict
-from kdaif.fit import fit, make_accelerator, restore, training_state
+from kdaif.fit import fit, load_state, make_accelerator, new_model, restore, training_state
 from kdaif.methods import METHODS, Method
 from kdaif.metrics.detection import auroc
 from kdaif.optim import make_optimizer
-from kdaif.runs import Run, cache_root, save_inputs
-from kdaif.teacher import Teacher, find_teacher
+from kdaif.runs import Run, cache_root, new_run, save_inputs
+from kdaif.teacher import find_teacher, train_teacher
 from kdaif.weighting import Setting, Step, Weighting
 
 EVALUATION_BATCH = 500
 
 
 def train(run: Run, data_root: Path | None = None, callbacks: Sequence[Callback] = ()) -> dict[str, Any]:
-    """Trains the run, or goes on with it, and returns its result (also in result.json).
+    """Trains a queued run, or goes on with one that was stopped, and returns its result (also in result.json).
 
-    Raises `UserError` for a config that cannot be run; the run's status is then `failed` with that sentence.
+    Without a `data_root` the run's own is taken. Raises `UserError` for a run that is running or done, and for a config
+    that cannot be run; the run's status is then `failed` with that sentence.
     """
+    if (state := run.status().state) in ("running", "done"):
+        raise UserError(f"run: {run.id} is {state}, takes a run that waits or was stopped before its end.")
+    known = run.provenance().get("data_root")
+    root = Path(known) if data_root is None and known else data_root
+    return _report(run, lambda: _Training(run.config(), root), callbacks)
+
+
+def train_new(config: RunConfig, data_root: Path | None = None, callbacks: Sequence[Callback] = ()) -> dict[str, Any]:
+    """Trains a new run of this config and returns its result.
+
+    Config and data are checked first: a `UserError` about them leaves no run behind.
+    """
+    training = _Training(config, data_root)
+    return _report(new_run(config), lambda: training, callbacks)
+
+
+def _report(run: Run, prepare: Callable[[], "_Training"], callbacks: Sequence[Callback]) -> dict[str, Any]:
+    """Carries out a training, while the run's status says how it stands."""
     began = time.monotonic()
     run.write_status(state="running", message="")
     heartbeat = Heartbeat(run)
     everything = Callbacks([heartbeat, *callbacks])
     try:
-        result = _Training(run, data_root, everything).go()
+        result = prepare().go(run, everything)
         result["seconds"] = time.monotonic() - began
         run.write_result(result)
     except BaseException as error:
@@ -57,22 +76,29 @@ def train(run: Run, data_root: Path | None = None, callbacks: Sequence[Callback]
 
 
 class _Training:
-    """The parts of one run, and what happens with them in an epoch."""
+    """The parts of one run, and what happens with them in an epoch.
 
-    def __init__(self, run: Run, data_root: Path | None, callback: Callbacks) -> None:
-        self.run, self.config, self.data_root = run, run.config(), data_root
-        self.method: Method = lookup(METHODS, self.config.method, "method")
-        self.loss = lookup(LOSSES, self.config.distillation.loss if self.method.teacher else "ce", "distillation.loss")
-        self.accelerator = make_accelerator(self.config)
+    Making one finds everything that is wrong with config and data (`UserError`) and writes nothing.
+    """
+
+    def __init__(self, config: RunConfig, data_root: Path | None) -> None:
+        self.config, self.data_root = config, data_root
+        self.method: Method = lookup(METHODS, config.method, "method")
+        self.loss = lookup(LOSSES, config.distillation.loss if self.method.teacher else "ce", "distillation.loss")
+        self.accelerator = make_accelerator(config)
         self.device = self.accelerator.device
-        self.dataset: Dataset = load(self.config.data, self.config.noise, self.config.seed, data_root)
+        self.dataset: Dataset = load(config.data, config.noise, config.seed, data_root)
+        self.method.check(config, self.dataset)
+        self.batches = self._batches(self.dataset.train, config.student.optim.batch_size, training=True)
         self.student = self._new_student()
-        self.callback = callback
-        self.batches = self._batches(self.dataset.train, self.config.student.optim.batch_size, training=True)
+        make_optimizer(self.student, config.student.optim, 1, "student.optim")
+        self.teacher = find_teacher(config, self.dataset, data_root, self.device) if self.method.teacher else None
 
-    def go(self) -> dict[str, Any]:
+    def go(self, run: Run, callback: Callbacks) -> dict[str, Any]:
+        self.run, self.callback = run, callback
         self._describe()
-        self.teacher = self._find_teacher()
+        if self.teacher is not None and not self.teacher.ready:
+            self.teacher = train_teacher(self.teacher, self.config, self.dataset, self.accelerator, callback)
         self.teacher_says = self._teacher_opinions()
         self.weighting = self._weighting()
         self._fit_scoring_runs()
@@ -82,9 +108,7 @@ class _Training:
 
     def _new_student(self) -> nn.Module:
         torch.manual_seed(self.config.seed)
-        channels = self.dataset.train.inputs.shape[1]
-        student = models.build(self.config.student.model, len(self.dataset.classes), channels, "student.model")
-        return student.to(self.device).to(memory_format=torch.channels_last)
+        return new_model(self.config.student.model, self.dataset, self.device, "student.model")
 
     def _stats(self) -> models.InputStats:
         return models.InputStats(self.dataset.mean, self.dataset.std)
@@ -119,11 +143,6 @@ class _Training:
             data_root=str(self.data_root.absolute()) if self.data_root else None,
         )
 
-    def _find_teacher(self) -> Teacher | None:
-        if not self.method.teacher:
-            return None
-        return find_teacher(self.config, self.dataset, self.data_root, self.accelerator, self.callback)
-
     def _teacher_opinions(self) -> dict[str, Any]:
         """The teacher's columns of every epoch file, and its figures in the provenance."""
         if self.teacher is None:
@@ -132,7 +151,11 @@ class _Training:
         said = opinions(predict(model, self._batches(train)).cpu(), train.labels)
         figures = evaluate(model, self._batches(test), test.labels)
         parameters = sum(parameter.numel() for parameter in model.parameters())
-        self.run.add_provenance(teacher_test_accuracy=figures.accuracy, teacher_parameters=parameters)
+        self.run.add_provenance(
+            teacher=str(self.teacher.path.absolute()),
+            teacher_test_accuracy=figures.accuracy,
+            teacher_parameters=parameters,
+        )
         return {
             "teacher_loss": said.loss.numpy(),
             "teacher_prediction": said.prediction.numpy(),
@@ -142,7 +165,10 @@ class _Training:
     def _weighting(self) -> Weighting:
         teacher = self.teacher.model if self.teacher else None
         setting = Setting(self.config, self.dataset, self.student, teacher, self._batches, self.device)
-        return self.method.weighting(setting)
+        weighting = self.method.weighting(setting)
+        self.run.add_provenance(scoring_seconds=weighting.seconds)  # before the first epoch, and no part of its overhead
+        weighting.seconds = 0.0
+        return weighting
 
     def _fit_scoring_runs(self) -> None:
         """Runs that only score (update `two_phase`); a resumed run has their outcome in its checkpoint."""
@@ -159,7 +185,7 @@ class _Training:
         moment = Moment(stage=stage, epochs=optim.epochs)
         saver = Checkpoint(self.run, self.config.checkpoint_every, self._save)
         if checkpoint is not None and checkpoint.exists():
-            state = torch.load(checkpoint, map_location=self.device, weights_only=True)
+            state = load_state(checkpoint, self.device)
             restore(state, self.student, optimizer, schedule)
             self.weighting.load_state_dict(state["weighting"])
             moment.epoch, saver.best = state["epoch"], state["best"]
@@ -200,7 +226,7 @@ class _Training:
         def losses(labels: Tensor) -> LossTerms:
             return self.loss(logits, teacher_logits, labels, mix.alpha, mix.temperature)
 
-        return self.weighting.loss(Step(batch.index, batch.labels, teacher_logits, losses))
+        return self.weighting.loss(Step(batch.index, batch.labels, logits, teacher_logits, losses))
 
     def _end_epoch(self, moment: Moment, seconds: float) -> None:
         train, validation, test = self.dataset.train, self.dataset.validation, self.dataset.test

@@ -30,6 +30,7 @@ class Step:
 
     index: Tensor
     labels: Tensor
+    logits: Tensor  # the student's
     teacher_logits: Tensor | None
     losses: Callable[[Tensor], LossTerms]  # labels -> losses of the batch at these labels
 
@@ -93,14 +94,19 @@ class FixedWeights:
         pass
 
 
+def check_oracle(config: RunConfig, dataset: Dataset) -> None:
+    """Raises `UserError` where nobody knows which labels are wrong."""
+    if dataset.train.flipped is None:
+        raise UserError("method: 'oracle' needs known clean labels, which this data has not; takes ce, kd or kd-aif.")
+
+
 def uniform(setting: Setting) -> FixedWeights:
     """Weight 1 for all."""
     return FixedWeights(torch.ones(len(setting.dataset.train), device=setting.device))
 
 
 def oracle(setting: Setting) -> FixedWeights:
-    """Weight 0 for the wrongly labelled; `UserError` where nobody knows which they are."""
+    """Weight 0 for the wrongly labelled."""
     flipped = setting.dataset.train.flipped
-    if flipped is None:
-        raise UserError("method: 'oracle' needs known clean labels, which this data has not; takes ce, kd or kd-aif.")
+    assert flipped is not None
     return FixedWeights((~flipped).float().to(setting.device))

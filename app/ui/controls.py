@@ -1,51 +1,79 @@
 """The bar at the top of a page: run, epoch, class. Every value lives in the URL, so a page can be sent as a link."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
 import streamlit as st
 
 from app.ui.look import STATE_WORDS
 from app.ui.selection import ALL_CLASSES, SHOWS
 from app.ui.store import runs_frame
-from kdaif.config import UserError
 from kdaif.runs import Run, open_run
+from kdaif.runs.tables import rows
 
 LATEST = 0  # stands for the newest epoch, so that a live run's page follows it
 
 
-def keep_valid(key: str, options: list) -> None:
+def keep_valid(key: str, options: Sequence[Any]) -> None:
     """Drop a remembered choice that is not among the options any more (another run, a deleted one)."""
-    if key in st.session_state and st.session_state[key] not in options:
+    if st.session_state.get(key) is not None and st.session_state[key] not in options:
         del st.session_state[key]
+
+
+def linked_choice(
+    label: str, options: list[str], default: str, key: str, titles: Mapping[str, str], meaning: str
+) -> str:
+    """A choice among ids that are shown by their titles; the id stands in the URL.
+
+    Streamlit's own binding would put the title there, which changes with the run's state.
+    """
+    written = f"{key} in the URL"
+    wanted = st.query_params.get(key)
+    if wanted in options and wanted != st.session_state.get(written):  # a link, or the browser's back button
+        st.session_state[key] = wanted
+    keep_valid(key, options)
+    chosen = st.selectbox(
+        label,
+        options,
+        index=options.index(default),
+        format_func=titles.__getitem__,
+        key=key,
+        persist_state="session",
+        width=430,
+        help=meaning,
+    )
+    if wanted != chosen:
+        st.query_params[key] = chosen
+    st.session_state[written] = chosen
+    return chosen
+
+
+def runs_with_epochs() -> pd.DataFrame:
+    frame = runs_frame()
+    return frame[frame["epoch"] > 0]
 
 
 def run_choice() -> Run:
     """The run to look at; the newest KD-AIF run unless the URL or the user says otherwise."""
-    frame = runs_frame()
-    frame = frame[(frame["epoch"] > 0)].set_index("run_id")
-    if frame.empty:
-        raise UserError("No run has recorded an epoch yet: run the demo on the overview page, or train one.")
-    options = list(frame.index)
+    frame = runs_with_epochs()
+    options = list(frame["run_id"])
     wanted = st.query_params.get("run")
     if wanted is not None and wanted not in options:
-        st.warning(f"The link names the run {wanted!r}, which is not here (any more); another one is shown.")
-    weighted = frame.index[frame["method"] == "kd-aif"]
-    keep_valid("run", options)
-
-    def title(run_id: str) -> str:
-        row = frame.loc[run_id]
-        state = "" if row["state"] == "done" else f" · {STATE_WORDS[str(row['state'])]}"
-        return f"{row['label']}, seed {row['seed']}{state} · {row['setting']} · {run_id}"
-
-    chosen = st.selectbox(
-        "Run",
-        options,
-        index=options.index(weighted[0]) if len(weighted) else 0,
-        format_func=title,
-        key="run",
-        bind="query-params",
-        width=430,
-        help="One training run: a method, a seed, a setting.",
+        st.warning(
+            f"The link names the run {wanted!r}, which is not here or has recorded no epoch yet; another one is shown."
+        )
+    weighted = frame.loc[frame["method"] == "kd-aif", "run_id"]
+    default = weighted.iloc[0] if len(weighted) else options[0]
+    titles = {row.run_id: _run_title(row) for row in rows(frame)}
+    return open_run(
+        linked_choice("Run", options, default, "run", titles, "One training run: a method, a seed, a setting.")
     )
-    return open_run(chosen)
+
+
+def _run_title(row: Any) -> str:
+    state = "" if row.state == "done" else f" · {STATE_WORDS[row.state]}"
+    return f"{row.label}, seed {row.seed}{state} · {row.setting} · {row.run_id}"
 
 
 def epoch_choice(run: Run) -> int:
@@ -95,17 +123,10 @@ def experiment_choice() -> str | None:
     frame = runs_frame()
     if frame.empty:
         return None
-    titles = frame.drop_duplicates("experiment").set_index("experiment")["setting"]
-    options = list(titles.index)
-    keep_valid("experiment", options)
+    newest = frame.drop_duplicates("experiment")
+    titles = {row.experiment: f"{row.setting} · {row.experiment}" for row in rows(newest)}
+    options = list(titles)
     if len(options) == 1:
         return options[0]
-    return st.selectbox(
-        "Experiment",
-        options,
-        format_func=lambda name: f"{titles[name]} · {name}",
-        key="experiment",
-        bind="query-params",
-        width=430,
-        help="Runs on the same data with the same noise and networks, which differ in method and seed only.",
-    )
+    meaning = "Runs on the same data with the same noise and networks, which differ in method and seed only."
+    return linked_choice("Experiment", options, options[0], "experiment", titles, meaning)

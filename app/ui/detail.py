@@ -24,7 +24,7 @@ def detail(run: Run, table: pd.DataFrame, row: int, field: str, epoch: int, inpu
         verdict = ink(f"{VERDICT_SIGNS[sample['verdict']]} {sample['verdict']}", VERDICT_COLORS[sample["verdict"]])
         st.markdown(f"**Sample {row}** · {verdict}", help=sample["id"])
         st.markdown("  \n".join(opinions(sample)))
-    influence = "–" if np.isnan(sample["influence"]) else f"{sample['influence']:+.1f}"
+    influence = "–" if np.isnan(sample["influence"]) else f"{sample['influence']:+.1f}".replace("-", "−")
     with st.container(horizontal=True, gap="medium"):
         st.markdown(f"Influence **{influence}**", help=GLOSSARY["Influence"], width="content")
         st.markdown(f"Weight **{sample['weight']:.2f}**", help=GLOSSARY["Weight"], width="content")

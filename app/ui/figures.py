@@ -96,6 +96,7 @@ def accuracy_figure(methods: pd.DataFrame, runs: pd.DataFrame) -> go.Figure:
         ],
         mode="text",
         textposition="top center",
+        cliponaxis=False,
         textfont={"size": 14, "color": TEXT},
         hoverinfo="skip",
         name="figures",
@@ -147,12 +148,13 @@ def class_figure(differences: pd.DataFrame) -> go.Figure:
         x=ordered["class"],
         y=100 * ordered["difference"],
         marker={"color": np.where(better, HELPFUL, HARMFUL), "opacity": 0.9},
-        error_y={"array": 100 * ordered["std"].fillna(0), "color": NEUTRAL, "thickness": 1.2, "width": 3},
+        error_y={"array": 100 * ordered["std"], "color": NEUTRAL, "thickness": 1.2, "width": 3},
         hovertemplate="%{x}: %{y:+.1f} points<extra></extra>",
         text=[points(value) for value in ordered["difference"]] if len(ordered) <= 20 else None,
-        textposition="inside",
         insidetextanchor="start",
+        cliponaxis=False,
     )
+    figure.update_layout(uniformtext={"minsize": 11, "mode": "show"})
     figure.update_yaxes(title="points over vanilla KD", zeroline=True)
     figure.update_xaxes(showgrid=False, type="category")
     return _styled(figure, height=205)
@@ -243,8 +245,9 @@ def _styled(figure: go.Figure, height: int, legend: bool = False) -> go.Figure:
         },
         font={"size": 13, "color": TEXT},
     )
-    figure.update_xaxes(automargin=True, gridcolor=GRID, zerolinecolor=NEUTRAL, title_font_size=12)
-    figure.update_yaxes(automargin=True, gridcolor=GRID, zerolinecolor=NEUTRAL, title_font_size=12)
+    axis = {"automargin": True, "gridcolor": GRID, "zerolinecolor": NEUTRAL, "tickfont_color": TEXT}
+    figure.update_xaxes(title_font={"size": 12, "color": TEXT}, **axis)
+    figure.update_yaxes(title_font={"size": 12, "color": TEXT}, **axis)
     return figure
 
 

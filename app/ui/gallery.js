@@ -34,7 +34,8 @@ export default function (component) {
     button.title = sample.description
     button.onclick = () => setTriggerValue("picked", sample.row)
 
-    const given = make("div", "label", sample.given)
+    const given = make("div", "label")
+    given.append(make("span", "muted", "given "), sample.given)
     const suggested = make("div", "label")
     suggested.append(make("span", "muted", sample.suggested ? "rather " : "teacher agrees"), sample.suggested)
 
@@ -55,7 +56,7 @@ export default function (component) {
   root.style.setProperty("--columns", data.columns)
   root.replaceChildren(
     ...data.groups.flatMap(group => {
-      const title = make("div", "title", group.title)
+      const title = make("h3", "title", group.title)
       const tiles = make("div", "tiles")
       tiles.append(...group.samples.map(tile))
       return [title, tiles]

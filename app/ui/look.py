@@ -25,7 +25,7 @@ GLOSSARY: Mapping[str, str] = MappingProxyType(
     {
         "Influence": "How much a training sample lowers the student's validation loss, in standard errors above zero: "
         "positive helps, negative harms, between −2 and 2 it may be chance.",
-        "Weight": "How much a sample counts in training: 1 is neutral, 0 is left out; the mean over all samples is 1.",
+        "Weight": "How much a sample, as it is labelled, counts in training: 1 is neutral, 0 is left out.",
         "Looks harmful": "KD-AIF has taken more than half of the sample's neutral weight away.",
         "Flipped": "The given label is known to be wrong, because the experiment put it there.",
         "Teacher and student": "The big trained network, and the small one that learns from it and from the labels.",

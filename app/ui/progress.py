@@ -13,18 +13,19 @@ from kdaif.runs import LIVE
 from kdaif.runs.tables import rows
 
 DEMO = "demo"
+DEMO_COMMAND = [sys.executable, "-m", "kdaif", "demo", "--no-app"]
 SECONDS = 1.0  # between two looks at the status files
 
 
 def start_demo() -> None:
-    launch(DEMO, [sys.executable, "-m", "kdaif", "demo", "--no-app"])
+    launch(DEMO, DEMO_COMMAND)
 
 
 def demo_button(label: str, primary: bool = True) -> None:
     st.button(
         label,
         icon=":material/play_arrow:",
-        type="primary" if primary else "secondary",
+        type="primary" if primary else "tertiary",
         on_click=start_demo,
         key="run_demo",
         help="Trains vanilla KD, KD-AIF and the oracle on scikit-learn's handwritten digits with 40 % wrong labels.",
@@ -38,30 +39,39 @@ def something_lives() -> bool:
 
 
 def live_progress() -> None:
-    """Bars of all live runs, renewed every second until none is left; then the whole page is drawn again."""
+    """Bars of all live runs, renewed every second; the whole page is drawn again when a run starts or ends."""
     if something_lives():
+        st.session_state["seen"] = _standing()
         st.fragment(_progress, run_every=SECONDS)()
-        return
-    _demo_failure()
+    else:
+        _demo_failure()
 
 
 def _progress() -> None:
-    if not something_lives():
+    if st.session_state["seen"] != _standing():
         st.rerun()
-    job = find_job(DEMO)
     runs = runs_frame()
     live = runs[runs["state"].isin(LIVE)]
     with st.container(border=True, key="live"):
-        if live.empty and job is not None:
-            waited = duration(time.time() - job.started)
-            st.progress(0.0, text=f":shimmer[The demo is starting] · {waited} so far")
-            return
+        if live.empty:
+            st.progress(0.0, text=f":shimmer[The demo is under way] · {_waited()}")
         for run in rows(live):
             share = min(run.epoch / run.epochs, 1.0) if run.epochs else 0.0
             left = f" · about {duration(run.eta_seconds)} left" if pd.notna(run.eta_seconds) else ""
             name = ink(f"**{run.label}**", METHOD_COLORS.get(run.method, NEUTRAL))
             stage = run.stage or run.state
             st.progress(share, text=f"{name}, seed {run.seed} · {stage} · epoch {run.epoch} of {run.epochs}{left}")
+
+
+def _standing() -> tuple[bool, list[tuple[str, str]]]:
+    """What must not change without the page being drawn anew: that something lives, and every run's state."""
+    runs = runs_frame()
+    return something_lives(), list(zip(runs["run_id"], runs["state"], strict=True))
+
+
+def _waited() -> str:
+    job = find_job(DEMO)
+    return f"{duration(time.time() - job.started)} so far" if job else ""
 
 
 def _demo_failure() -> None:

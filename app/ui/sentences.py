@@ -16,10 +16,12 @@ def overview_sentence(methods: pd.DataFrame, counts: dict[str, Any] | None) -> s
     return " ".join(part for part in parts if part)
 
 
-def samples_sentence(counts: dict[str, Any], weighted: bool) -> str:
-    """How many samples look harmful and how many rightly."""
-    if not weighted:
-        return f"This run weighs all {counts['samples']:,} training samples the same: nothing is judged harmful."
+def samples_sentence(counts: dict[str, Any], method: str) -> str:
+    """How many samples look harmful and how many rightly, as far as the method judges at all."""
+    if method in ("ce", "kd"):
+        return f"{METHODS[method]} weighs all {counts['samples']:,} training samples the same: none is judged harmful."
+    if method == "oracle":
+        return f"The oracle knows the labels and leaves {counts['harmful']:,} of {counts['samples']:,} samples out."
     if not counts["harmful"]:
         return f"None of the {counts['samples']:,} training samples looks harmful to the student."
     return _found(counts)
@@ -45,8 +47,8 @@ def _gain(methods: pd.DataFrame) -> str:
     best = _best(methods)
     if best is None:
         return "No KD-AIF run of this experiment has finished yet."
-    if pd.notna(best["oracle_gap_recovered"]):
-        share = ink(percent(max(best["oracle_gap_recovered"], 0)), ACCENT)
+    if pd.notna(best["oracle_gap_recovered"]) and best["oracle_gap_recovered"] > 0:
+        share = ink(percent(best["oracle_gap_recovered"]), ACCENT)
         return f"{best['label']} recovered {share} of what a perfect label cleaner would gain."
     reached = f"{best['label']} reached {ink(percent(best['mean'], 1), ACCENT)} test accuracy"
     if pd.notna(best["gain"]):

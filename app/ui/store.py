@@ -6,19 +6,15 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from kdaif.runs import Run, RunSummary, list_runs, open_run
-from kdaif.runs.tables import method_table, rows, run_table, sample_table
+from kdaif.runs import Run, list_runs, open_run
+from kdaif.runs.tables import rows, run_table, sample_table
 
 CROWD = 1000  # samples that stand for all of them behind one sample's trajectory
 
 
-def summaries() -> list[RunSummary]:
-    """All runs, newest first; read anew on every rerun, a fraction of a millisecond a run."""
-    return list_runs()
-
-
 def runs_frame() -> pd.DataFrame:
-    return run_table(summaries())
+    """All sound runs, newest first; read anew on every rerun, a tenth of a millisecond a run."""
+    return run_table(list_runs())
 
 
 def samples_of(run: Run, epoch: int) -> pd.DataFrame:
@@ -56,9 +52,5 @@ def class_differences(curves: pd.DataFrame, label: str, reference: str, classes:
     ours, theirs = last.loc[label], last.loc[reference]
     seeds = ours.index.intersection(theirs.index)
     difference = np.stack([np.asarray(ours[seed]) - np.asarray(theirs[seed]) for seed in seeds])
-    spread = difference.std(0, ddof=1) if len(seeds) > 1 else np.zeros(difference.shape[1])
+    spread = difference.std(0, ddof=1) if len(seeds) > 1 else np.nan
     return pd.DataFrame({"class": list(classes), "difference": difference.mean(0), "std": spread})
-
-
-def methods_of(runs: pd.DataFrame) -> pd.DataFrame:
-    return method_table(runs)

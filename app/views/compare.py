@@ -6,12 +6,11 @@ import streamlit as st
 from app.ui.controls import experiment_choice
 from app.ui.figures import CONFIG, accuracy_figure, class_figure, curves_figure
 from app.ui.look import GLOSSARY, percent, points
-from app.ui.opening import opening
+from app.ui.opening import nothing_yet, opening
 from app.ui.sentences import compare_sentence
-from app.ui.store import class_differences, curves_of, methods_of, runs_frame
-from kdaif.config import UserError
+from app.ui.store import class_differences, curves_of, runs_frame
 from kdaif.runs import open_run
-from kdaif.runs.tables import METHODS, config_difference, rows
+from kdaif.runs.tables import METHODS, config_difference, method_table, rows
 
 
 def curves(finished: pd.DataFrame) -> pd.DataFrame:
@@ -79,13 +78,13 @@ def table_of(methods: pd.DataFrame) -> None:
 frame = runs_frame()
 runs = frame[frame["state"] == "done"]
 if runs.empty:
-    raise UserError("There is no finished run to compare yet: run the demo on the overview page, or train some.")
+    nothing_yet("No run has finished yet, so there is nothing to compare.")
 head = st.container()
 experiment = experiment_choice()
 runs = runs[runs["experiment"] == experiment]
 if runs.empty:
-    raise UserError("No run of this experiment has finished yet.")
-methods = methods_of(runs)
+    nothing_yet("No run of this experiment has finished yet.")
+methods = method_table(runs)
 with head:
     opening(compare_sentence(methods), runs["setting"].iloc[0])
 left, right = st.columns(2, gap="large")

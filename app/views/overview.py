@@ -12,20 +12,28 @@ from app.ui.look import GLOSSARY, STATE_WORDS, percent, points
 from app.ui.opening import opening
 from app.ui.progress import demo_button, live_progress, something_lives
 from app.ui.sentences import overview_sentence
-from app.ui.store import methods_of, runs_frame, samples_of, summaries
-from kdaif.runs import Run, open_run
-from kdaif.runs.tables import rows, verdict_counts
+from app.ui.store import runs_frame, samples_of
+from kdaif.runs import Run, list_runs, open_run
+from kdaif.runs.tables import method_table, rows, verdict_counts
 
 WORST = 8  # samples on show
+
+
+STEPS = {
+    ":material/school: Distil": "A small student network learns from a big teacher and from labels that nobody has "
+    "fully checked.",
+    ":material/balance: Weigh": "While it learns, every training sample's influence on the validation loss is measured. "
+    "Samples that harm count less.",
+    ":material/search: See": "You look at the samples that harm, wrong labels first, and at what leaving them out has gained.",
+}
 
 
 def welcome() -> None:
     """The first thing anybody sees: what this is for, and one button."""
     opening("Which training samples help your student network, and which harm it?")
-    st.markdown(
-        "kdaif measures, while a student network is distilled from its teacher, how much every training sample helps or "
-        "harms. Harmful samples then count less, and here you see them, wrong labels first."
-    )
+    with st.grid(3, gap="small", border=True):
+        for title, text in STEPS.items():
+            st.markdown(f"#### {title}\n{text}")
     live_progress()
     if not something_lives():
         demo_button("Run the demo")
@@ -40,7 +48,7 @@ def report(frame: pd.DataFrame) -> None:
     head = st.container()
     experiment = experiment_choice()
     runs = frame[frame["experiment"] == experiment]
-    methods = methods_of(runs)
+    methods = method_table(runs)
     weighted = runs[(runs["method"] == "kd-aif") & (runs["state"] == "done")]
     run = open_run(weighted["run_id"].iloc[0]) if len(weighted) else None
     table = samples_of(run, run.epochs()[-1]) if run else None
@@ -66,11 +74,13 @@ def gains(methods: pd.DataFrame) -> None:
         anchor=False,
         help=f"{GLOSSARY['Vanilla KD']} A white dot is one seed, a bar their mean.",
     )
-    if methods["gain"].notna().any():
+    if (methods["gain"].notna() & (methods["method"] != "kd")).any():
         said = "; ".join(f"{row.label} {points(row.gain)} points" for row in rows(methods) if pd.notna(row.gain))
         st.plotly_chart(gain_figure(methods), key="gains", config=CONFIG, alt=f"Gain over vanilla KD: {said}")
     else:
-        st.caption("Train a run with `method: kd` on the same setting to see what KD-AIF gains over it.")
+        st.caption(
+            "It shows as soon as a run with `method: kd` and one with `method: kd-aif` have finished on this setting."
+        )
 
 
 def figures(methods: pd.DataFrame, counts: dict[str, Any] | None, weighted: pd.DataFrame) -> None:
@@ -92,8 +102,8 @@ def runs_list(frame: pd.DataFrame) -> None:
     """All runs with state and result; a row opens in Samples."""
 
     def opened() -> None:
-        st.session_state["run"] = frame["run_id"].iloc[st.session_state["open_run"]["row"]]
-        st.switch_page("views/samples.py")
+        run_id = frame["run_id"].iloc[st.session_state["open_run"]["row"]]
+        st.switch_page("views/samples.py", query_params={"run": run_id})
 
     shown = pd.DataFrame(
         {
@@ -106,6 +116,7 @@ def runs_list(frame: pd.DataFrame) -> None:
             "Setting": frame["setting"],
             "AUROC": frame["flipped_auroc"].astype(float),
             "Run": frame["run_id"],
+            "Note": frame["message"],
         }
     )
     config: dict[str, Any] = {
@@ -120,6 +131,7 @@ def runs_list(frame: pd.DataFrame) -> None:
         hide_index=True,
         column_config=config,
         height=min(35 * len(shown) + 38, 180),
+        placeholder="–",
         alt="All runs, newest first",
     )
 
@@ -128,17 +140,16 @@ def worst(run: Run, table: pd.DataFrame) -> None:
     """The most harmful samples; a click opens one."""
 
     def pick(row: int) -> None:
-        st.session_state["run"] = run.id
-        st.session_state["sample"] = row
-        st.switch_page("views/samples.py")
+        st.switch_page("views/samples.py", query_params={"run": run.id, "sample": str(row)})
 
     gallery({"Most harmful samples": table.sort_values("rank").head(WORST)}, run.inputs(), None, "worst", pick, WORST)
 
 
 def broken_folders() -> None:
-    errors = [summary.error for summary in summaries() if summary.error]
+    errors = [summary.error for summary in list_runs() if summary.error]
     if errors:
-        with st.expander(f"{len(errors)} folders among the runs could not be read", icon=":material/warning:"):
+        folders = "1 folder" if len(errors) == 1 else f"{len(errors)} folders"
+        with st.expander(f"{folders} among the runs could not be read", icon=":material/warning:"):
             for error in errors:
                 st.text(error)
 

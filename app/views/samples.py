@@ -1,14 +1,13 @@
 """Samples: which training samples harm the student, which help it; look, select, export."""
 
-import numpy as np
 import pandas as pd
 import streamlit as st
 
-from app.ui.controls import class_choice, epoch_choice, run_choice, show_choice
+from app.ui.controls import class_choice, epoch_choice, keep_valid, run_choice, runs_with_epochs, show_choice
 from app.ui.detail import detail
 from app.ui.figures import CONFIG, histogram_figure
 from app.ui.gallery import gallery
-from app.ui.opening import opening
+from app.ui.opening import nothing_yet, opening
 from app.ui.selection import Selection, brushed_range, gallery_groups, page_count, to_csv
 from app.ui.sentences import samples_sentence
 from app.ui.store import samples_of
@@ -33,52 +32,77 @@ def clear() -> None:
 
 def field_choice(table: pd.DataFrame) -> str:
     measured = [field for field in ("weight", "influence") if table[field].notna().any()]
+    keep_valid("field", measured)
     return st.segmented_control(
         "Histogram of",
         measured,
         default=measured[0],
         required=True,
         key="field",
+        on_change=clear,
         bind="query-params",
         format_func=str.capitalize,
         label_visibility="collapsed",
     )
 
 
+def end_choice(name: str) -> float | None:
+    """One end of the selected range; None leaves it open."""
+    return st.number_input(
+        name,
+        value=None,
+        step=0.1,
+        format="%.2f",
+        key=name,
+        bind="query-params",
+        label_visibility="collapsed",
+        placeholder=f"{name} …",
+        width=96,
+    )
+
+
 def spread(table: pd.DataFrame, given: str, show: str) -> Selection:
     """The histogram whose brush selects; returns the selection."""
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
-        field = field_choice(table)
-        place = st.container(width=96), st.container(width=96)
-        ends = [
-            place[index].number_input(
-                key,
-                value=None,
-                step=0.1,
-                format="%.2f",
-                key=key,
-                bind="query-params",
-                label_visibility="collapsed",
-                placeholder=f"{key} …",
-            )
-            for index, key in enumerate(("from", "to"))
-        ]
-        selection = Selection(given, show, field, *ends)
-        st.button("Clear", on_click=clear, type="tertiary", disabled=selection.range is None)
+        selection = Selection(given, show, field_choice(table), end_choice("from"), end_choice("to"))
+        st.button("Clear", on_click=clear, type="tertiary", key="clear", disabled=selection.range is None)
     counted = selection.filtered(table)
     if counted.empty:
         st.caption("No sample passes the filters above.")
         return selection
-    figure = histogram_figure(counted[field].to_numpy(), counted["verdict"].to_numpy(), field, selection.range)
+    values, verdicts = counted[selection.field].to_numpy(), counted["verdict"].to_numpy()
     st.plotly_chart(
-        figure,
+        histogram_figure(values, verdicts, selection.field, selection.range),
         key="histogram",
         on_select=brush,
         selection_mode="box",
         config=CONFIG,
-        alt=f"Histogram of the {field} of {len(counted)} samples; draw a box to select",
+        alt=f"Histogram of the {selection.field} of {len(counted):,} samples; draw a box to select, or give its ends above",
     )
     return selection
+
+
+def page_choice(selected: pd.DataFrame) -> int:
+    pages = page_count(len(selected))
+    keep_valid("page", range(1, pages + 1))
+    return st.pagination(pages, key="page", max_visible_pages=5)
+
+
+def sample_choice(samples: int) -> int | None:
+    """The primary sample by its number: what a click on a tile sets, and the URL carries."""
+    keep_valid("sample", range(samples))
+    return st.number_input(
+        "Sample",
+        0,
+        samples - 1,
+        None,
+        1,
+        key="sample",
+        bind="query-params",
+        placeholder="sample no.",
+        label_visibility="collapsed",
+        width=150,
+    )
 
 
 def export(selected: pd.DataFrame, run: Run, epoch: int) -> None:
@@ -87,6 +111,7 @@ def export(selected: pd.DataFrame, run: Run, epoch: int) -> None:
         lambda: to_csv(selected, run.id, epoch, run.config().seed),
         f"{run.id}-epoch{epoch}-samples.csv",
         "text/csv",
+        key="export",
         icon=":material/download:",
         on_click="ignore",
         disabled=selected.empty,
@@ -94,6 +119,8 @@ def export(selected: pd.DataFrame, run: Run, epoch: int) -> None:
     )
 
 
+if runs_with_epochs().empty:
+    nothing_yet("No run has recorded an epoch yet, so there are no samples to judge.")
 head = st.container()
 with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
     run = run_choice()
@@ -102,8 +129,7 @@ with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
     given = class_choice(run.classes())
     show = show_choice(bool(table["flipped"].notna().any()))
 with head:
-    weighted = bool(np.nanstd(table["weight"]) > 0)
-    opening(samples_sentence(verdict_counts(table), weighted))
+    opening(samples_sentence(verdict_counts(table), run.config().method))
 
 left, right = st.columns([1.5, 1], gap="medium")
 with right:
@@ -111,34 +137,17 @@ with right:
     selected = selection.apply(table)
     panel = st.container()
 inputs = run.inputs()
-sample = st.session_state.get("sample")
 with left:
+    with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
+        page = page_choice(selected)
+        sample = sample_choice(len(table))
+        export(selected, run, epoch)
     if selected.empty:
         st.info("No sample is selected: widen the filters or clear the range.", icon=":material/filter_alt_off:")
     else:
-        toolbar = st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute")
-        with toolbar:
-            pages = page_count(len(selected))
-            keep = st.session_state.get("page", 1)
-            if keep > pages:
-                st.session_state["page"] = pages
-            page = st.pagination(pages, key="page", max_visible_pages=5)
-            sample = st.number_input(
-                "Sample",
-                0,
-                len(table) - 1,
-                None,
-                1,
-                key="sample",
-                bind="query-params",
-                placeholder="sample no.",
-                label_visibility="collapsed",
-                width=150,
-            )
-            export(selected, run, epoch)
         gallery(gallery_groups(selected, page), inputs, sample, "gallery", pick)
-with panel:
-    if sample is None and len(selected):
-        sample = int(selected.index[0])
-    if sample is not None:
+if sample is None and len(selected):
+    sample = int(selected.index[0])
+if sample is not None:
+    with panel:
         detail(run, table, sample, selection.field, epoch, inputs)

@@ -6,7 +6,7 @@ hub keeps its usual cache. Images stay encoded here: `images.decode` reads those
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import datasets
@@ -172,6 +172,7 @@ def _read_hub(name: str, source: str) -> Source:
     return Source(name, tables["train"], tables[test] if test else None)
 
 
+@cache
 def _digits(data_root: Path | None) -> Source:
     """scikit-learn's 1,797 handwritten digits, 8 x 8 grey: its 17 levels are spread over 0..255."""
     digits = load_digits()

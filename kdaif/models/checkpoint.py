@@ -22,7 +22,8 @@ PUBLISHED = dict.fromkeys(("12fca82f", "d509ac18", "014dd654", "4bfd9763"), IMAG
 def save_checkpoint(model: nn.Module, path: Path, stats: InputStats | None = None) -> None:
     """Writes the model's weights as safetensors, whole or not at all, with the input statistics it was trained with."""
     weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
-    metadata = {} if stats is None else {"input_mean": json.dumps([*stats.mean]), "input_std": json.dumps([*stats.std])}
+    # one key: safetensors writes several in random order, and equal weights should be equal files
+    metadata = {} if stats is None else {"inputs": json.dumps({"mean": [*stats.mean], "std": [*stats.std]})}
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     with temporary.open("wb") as file:
         file.write(save(weights, metadata))
@@ -57,9 +58,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], InputStats | None]
     with safe_open(path, "pt") as file:
         metadata = file.metadata() or {}
         weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-    if "input_mean" not in metadata:
-        return weights, None
-    return weights, InputStats(json.loads(metadata["input_mean"]), json.loads(metadata["input_std"]))
+    return weights, InputStats(**json.loads(metadata["inputs"])) if "inputs" in metadata else None
 
 
 def _read_state_dict(path: Path) -> tuple[dict[str, Tensor], InputStats | None]:

@@ -193,8 +193,8 @@ def runs_root(root: Path | None = None) -> Path:
 def new_run(config: RunConfig, root: Path | None = None) -> Run:
     """A fresh run folder, state queued, under a generated id; it appears whole and never replaces another."""
     root = runs_root(root)
-    source = "".join(c if c.isalnum() else "-" for c in Path(config.data.source).name.lower())[:24]
-    run_id = f"{time.strftime('%Y%m%d-%H%M%S')}-{config.method}-{source}-s{config.seed}-{uuid4().hex[:4]}"
+    words = f"{_word(config.method)}-{_word(Path(config.data.source).name.lower())}"
+    run_id = f"{time.strftime('%Y%m%d-%H%M%S')}-{words}-s{config.seed}-{uuid4().hex[:4]}"
     draft = root / f".{run_id}"
     for folder in ("epochs", "checkpoints"):
         (draft / folder).mkdir(parents=True)
@@ -250,7 +250,7 @@ def _read_manifest(path: Path) -> dict[str, Any]:
 
 def _parse_config(path: Path, manifest: Mapping[str, Any]) -> RunConfig:
     try:
-        return parse_config(manifest["config"])
+        return parse_config(manifest["config"], unknown="ignore")
     except UserError as error:
         raise UserError(f"run: {path / 'config.json'} is not a valid config: {error}") from None
 
@@ -265,6 +265,11 @@ def _append(path: Path, row: Mapping[str, Any], fields: Fields) -> None:
     extra = {name: (pa.float64(), "") for name in sorted(set().union(*rows) - fields.keys())}
     fields = {**fields, **extra}
     write_table(path, build_table({name: [line.get(name) for line in rows] for name in fields}, fields))
+
+
+def _word(text: str) -> str:
+    """Safe in a file name, whatever a config says."""
+    return "".join(c if c.isalnum() else "-" for c in text)[:24]
 
 
 def _provenance() -> dict[str, Any]:

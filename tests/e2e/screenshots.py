@@ -5,7 +5,6 @@ Without CACHE, runs with made-up numbers are shown.
 
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 from playwright.sync_api import Page
@@ -20,8 +19,9 @@ SIZES = {"wide": (1280, 800), "narrow": (390, 844)}
 def settle(page: Page) -> None:
     """Wait until the script has run and the charts are drawn."""
     page.wait_for_selector("h2", timeout=30_000)
-    page.wait_for_function("() => !document.querySelector('[data-testid=stStatusWidget]')", timeout=30_000)
-    time.sleep(1.2)
+    for waiting in ("stStatusWidget", "stSkeleton"):
+        page.wait_for_function(f"() => !document.querySelector('[data-testid={waiting}]')", timeout=30_000)
+    page.wait_for_timeout(1000)  # fonts and the charts' own drawing
 
 
 def shoot(out: Path, cache: Path) -> None:
@@ -45,7 +45,7 @@ def shoot(out: Path, cache: Path) -> None:
 def full_height(page: Page) -> None:
     height = page.evaluate("document.querySelector('[data-testid=stMain]').scrollHeight")
     page.set_viewport_size({"width": page.viewport_size["width"], "height": min(int(height) + 20, 5000)})
-    time.sleep(0.5)
+    page.wait_for_timeout(500)
 
 
 if __name__ == "__main__":

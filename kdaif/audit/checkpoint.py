@@ -1,0 +1,140 @@
+"""What an audit looks at: one network of a finished run, the samples it learnt from, and what the run wrote down."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from kdaif import models
+from kdaif.adaptive import VALIDATION, tempered
+from kdaif.config import RunConfig, UserError
+from kdaif.data import Batches, Dataset, Split, load
+from kdaif.evaluate import predict
+from kdaif.fit import make_accelerator, new_model
+from kdaif.influence.scores import Criterion
+from kdaif.report import detectors
+from kdaif.runs import Run
+from kdaif.teacher import find_teacher
+
+BATCH = 256
+
+Pair = tuple[Float[Tensor, "n ..."], Int64[Tensor, "n"]]  # inputs and given labels, on the device
+Score = NDArray[np.float64]  # a value a training sample, higher = more harmful; NaN: not scored
+
+
+def draw(part: int, seed: int = 0) -> np.random.Generator:
+    """Random numbers of one part of the audit, from other seeds than those of label noise and splits: a subset drawn from the
+    same stream as the flipped labels would be nothing but flipped labels."""
+    return np.random.default_rng([0x61756469, 0x74, part, seed])
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much an audit spends: the full one takes minutes on digits, the quick one seconds."""
+
+    scored: int  # training samples, drawn at random, that the slow peers score
+    krylov: int  # steps of captum's Arnoldi iteration
+    samples: int  # training samples, drawn at random, of the retrained set
+    subsets: int  # random halves of it that are retrained
+    repeats: int  # seeds of each retraining
+    networks: int  # networks trained on all of it, whose scores are averaged
+    left_out: int  # samples left out one at a time
+    removed: tuple[float, ...]  # shares of the samples that the removal curve takes away
+
+
+FULL = Effort(300, 200, 2000, 50, 2, 2, 40, (0.1, 0.2, 0.4))
+QUICK = Effort(100, 30, 800, 12, 1, 1, 10, (0.2,))
+
+
+@dataclass(frozen=True)
+class Case:
+    """A finished run with its data and its teacher."""
+
+    run: Run
+    config: RunConfig
+    dataset: Dataset
+    device: torch.device
+    teacher: nn.Module  # eval mode, frozen
+
+    def batches(self, split: Split) -> Batches:
+        """The split in its order, without augmentation."""
+        options: dict[str, Any] = {"shuffle": False, "augment": "none", "device": self.device, "seed": 0}
+        return Batches(split, self.dataset.mean, self.dataset.std, BATCH, **options)
+
+    def pair(self, split: Split) -> Pair:
+        """The split as one batch."""
+        batches = list(self.batches(split))
+        return torch.cat([batch.inputs for batch in batches]), torch.cat([batch.labels for batch in batches])
+
+    def criterion(self, network: nn.Module, pair: Pair) -> Float[Tensor, "n"]:
+        """The losses whose influence the run measures: cross-entropy, tempered."""
+        return tempered(network(pair[0]), pair[1], self.config.influence.temperature)
+
+    def targets(self) -> Split:
+        """The validation samples that are influence targets in the run: by default those whose label the teacher seconds."""
+        validation = self.dataset.validation
+        said = predict(self.teacher, self.batches(validation)).argmax(1).cpu()
+        return validation.subset(VALIDATION[self.config.influence.validation](said, validation.labels))
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A network at the end of its training, with what a detector may use."""
+
+    network: nn.Module  # eval mode, all parameters trained
+    train: Pair
+    validation: Pair  # the influence targets
+    criterion: Criterion  # the losses whose influence the run measures
+    damping: float
+    recorded: Mapping[str, Score]  # what the run wrote down while it trained
+    scored: NDArray[np.int64]  # positions of the random subset that the slow peers score, ascending
+    krylov: int
+
+
+def open_case(run: Run, data_root: Path | None) -> Case:
+    """The run as it was when it ended; `UserError` for one that is not done, has no teacher, or whose files are gone."""
+    if (state := run.status().state) != "done":
+        raise UserError(f"audit: run {run.id} is {state}, takes a run that is done.")
+    config, provenance = run.config(), run.provenance()
+    if "teacher" not in provenance:
+        raise UserError(f"audit: run {run.id} of method {config.method} has no teacher, takes a run that has.")
+    root = data_root or (Path(provenance["data_root"]) if provenance["data_root"] else None)
+    dataset = load(config.data, config.noise, config.seed, root)
+    if not np.array_equal(run.samples()["id"].to_numpy(str), dataset.train.ids):
+        raise UserError(f"audit: the data of run {run.id} have changed since it was trained; takes the same samples.")
+    device = make_accelerator(config).device
+    kept = config.teacher.model_copy(update={"checkpoint": provenance["teacher"]})
+    teacher = find_teacher(config.model_copy(update={"teacher": kept}), dataset, root, device)
+    return Case(run, config, dataset, device, teacher.model)
+
+
+def open_checkpoint(case: Case, network: str, effort: Effort) -> Checkpoint:
+    """The run's `teacher` or `student` as a checkpoint; `UserError` for another name."""
+    count = len(case.dataset.train)
+    chosen = draw(0).permutation(count)[: effort.scored]
+    return Checkpoint(
+        network=_network(case, network).eval().requires_grad_(True),
+        train=case.pair(case.dataset.train),
+        validation=case.pair(case.targets()),
+        criterion=case.criterion,
+        damping=case.config.influence.damping,
+        recorded=detectors(case.run),
+        scored=np.sort(chosen),
+        krylov=effort.krylov,
+    )
+
+
+def _network(case: Case, name: str) -> nn.Module:
+    if name == "teacher":
+        return case.teacher
+    if name == "student":
+        student = new_model(case.config.student.model, case.dataset, case.device, "student.model")
+        models.load_checkpoint(student, case.run.student_path, "student")
+        return student
+    raise UserError(f"--network: got {name!r}, takes teacher or student.")

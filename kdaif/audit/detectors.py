@@ -1,0 +1,60 @@
+"""Detectors of wrong labels: each gives every training sample a score from one checkpoint, higher = more harmful.
+
+`DETECTORS` holds ours (`<scope>_<preconditioner>_<statistic>`: minus the influence on the validation targets, as its mean or as
+its t-statistic, of the run's tempered loss), the loss, and the peers whose packages are installed. All read the same network,
+the same labels and the same validation targets. What the run itself recorded (the influence it acted on, the student's loss
+and AUM over its epochs) stands beside them in the result; the student's figures come of a training that already acted on
+influence.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+
+from kdaif.adaptive import FOLDS
+from kdaif.audit import peers
+from kdaif.audit.checkpoint import BATCH, Checkpoint, Score
+from kdaif.influence import make_probe
+from kdaif.influence.loop import cross_entropy
+
+Detector = Callable[[Checkpoint], Score]
+
+
+def influence(checkpoint: Checkpoint, scope: str, preconditioner: str, statistic: str) -> Score:
+    """Minus the influence on the validation targets: `mean`, or `t` = mean / standard error.
+
+    Scope `last` has its standard error from all validation samples, scope `all` from `FOLDS` folds of them.
+    """
+    inputs, labels = checkpoint.validation
+    folds = FOLDS if scope == "all" else 1
+    probe = make_probe(
+        checkpoint.network,
+        checkpoint.criterion,
+        list(zip(inputs.tensor_split(folds), labels.tensor_split(folds))),
+        scope=scope,
+        preconditioner=preconditioner,
+        damping=checkpoint.damping,
+    )
+    batches = zip(*(part.split(BATCH) for part in checkpoint.train))
+    scores = [getattr(probe(checkpoint.network, checkpoint.criterion, batch), statistic) for batch in batches]
+    return -torch.cat(scores).detach().cpu().double().numpy()
+
+
+def loss(checkpoint: Checkpoint) -> Score:
+    """Cross-entropy on the given label."""
+    batches = zip(*(part.split(BATCH) for part in checkpoint.train))
+    with torch.no_grad():
+        losses = torch.cat([cross_entropy(checkpoint.network, batch) for batch in batches])
+    return losses.cpu().double().numpy()
+
+
+OURS: dict[str, Detector] = {
+    f"{scope}_{preconditioner}_{statistic}": partial(
+        influence, scope=scope, preconditioner=preconditioner, statistic=statistic
+    )
+    for scope in ("last", "all")
+    for preconditioner in ("identity", "whiten", "kfac")
+    for statistic in ("mean", "t")
+}
+DETECTORS: dict[str, Detector] = {**OURS, "network_loss": loss, **peers.installed(peers.PEERS)}

@@ -1,0 +1,117 @@
+"""Two small models to retrain: the run's own student, and a convex one that training brings to its one optimum."""
+
+import warnings
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+from torch import Tensor, nn
+
+from kdaif.audit.checkpoint import Case, Pair, draw
+from kdaif.audit.truth import PAIRS, Bench, Pairs, pair_scores
+from kdaif.callbacks import Callback, Moment
+from kdaif.data import Batch, Batches
+from kdaif.data.split import Split
+from kdaif.fit import fit, make_accelerator, new_model
+from kdaif.influence.loop import cross_entropy
+from kdaif.optim import make_optimizer
+
+PENALTY = 0.01  # of the squared weights, a sample
+LARGEST = 3000  # parameters that the exact Hessian takes
+
+
+def student_bench(case: Case, samples: int) -> Bench:
+    """The run's student, trained as the run says but on labels alone, on at most `samples` random training samples."""
+    train = _some(case.dataset.train, samples)
+
+    def learn(positions: NDArray[np.int64], seed: int) -> nn.Module:
+        torch.manual_seed(seed)
+        config, device = case.config, case.device
+        optim = config.student.optim
+        network = new_model(config.student.model, case.dataset, device, "student.model")
+        options: dict[str, Any] = {"shuffle": True, "augment": config.data.augment, "device": device, "seed": seed}
+        chosen = train.subset(torch.from_numpy(positions))
+        batches = Batches(chosen, case.dataset.mean, case.dataset.std, optim.batch_size, **options)
+        optimizer, schedule = make_optimizer(network, optim, optim.epochs * len(batches), "student.optim")
+        moment = Moment(stage="audit", epochs=optim.epochs)
+        fit(network, batches, _label_loss, optimizer, schedule, make_accelerator(config), Callback(), moment, seed=seed)
+        return network.eval()
+
+    return Bench(learn, case.pair(train), case.pair(case.targets()), case.pair(case.dataset.test))
+
+
+def convex_bench(case: Case, samples: int) -> Bench:
+    """Softmax regression on grey images, averaged down so that the exact Hessian is small enough; in double precision.
+
+    The penalty on the weights is `PENALTY` times the number of all samples, whichever of them are left out.
+    """
+    train, validation, test = (
+        _in_double(case.pair(split))
+        for split in (_some(case.dataset.train, samples), case.targets(), case.dataset.test)
+    )
+    classes = len(case.dataset.classes)
+    side = min(train[0].shape[-1], int((LARGEST / classes - 1) ** 0.5))
+
+    def learn(positions: NDArray[np.int64], seed: int) -> nn.Module:
+        linear = nn.Linear(side * side, classes, dtype=torch.float64, device=case.device)
+        network = nn.Sequential(_Grey(side), linear)
+        chosen = torch.from_numpy(positions).to(case.device)
+        inputs, labels = network[0](train[0][chosen]).cpu().numpy(), train[1][chosen].cpu().numpy()
+        solver = LogisticRegression(C=1 / (PENALTY * len(train[1])), solver="newton-cholesky", tol=1e-9)
+        with torch.no_grad(), warnings.catch_warnings(action="ignore"):
+            solver.fit(inputs, labels)
+            linear.weight.copy_(torch.from_numpy(solver.coef_))
+            linear.bias.copy_(torch.from_numpy(solver.intercept_))
+        return network.eval()
+
+    return Bench(learn, train, validation, test)
+
+
+def student_pairs(case: Case) -> dict[str, Pairs]:
+    """All pair scores of the plain cross-entropy, and `influence`: with the run's own settings."""
+    own = case.config.influence
+    settings: dict[str, Any] = {"scope": own.scope, "preconditioner": own.preconditioner, "damping": own.damping}
+    return {**PAIRS, "influence": partial(pair_scores, **settings, criterion=case.criterion)}
+
+
+def convex_pairs(case: Case) -> dict[str, Pairs]:
+    """The same, and `all_exact`: with the Hessian of the penalised training loss. There is no layer but the last."""
+
+    def exact(network: nn.Module, train: Pair, validation: Pair) -> Tensor:
+        settings: dict[str, Any] = {"scope": "all", "preconditioner": "exact", "damping": 0.0}
+        return pair_scores(network, train, validation, **settings, curved=_penalised, curvature=train)
+
+    pairs = {name: of for name, of in student_pairs(case).items() if not name.startswith("last_")}
+    return {**pairs, "all_exact": exact}
+
+
+class _Grey(nn.Module):
+    """Images as `side` x `side` grey pixels in a row."""
+
+    def __init__(self, side: int) -> None:
+        super().__init__()
+        self.side = side
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return F.adaptive_avg_pool2d(inputs.mean(1, keepdim=True), self.side).flatten(1)
+
+
+def _some(train: Split, samples: int) -> Split:
+    chosen = draw(1).permutation(len(train))[:samples]
+    return train.subset(torch.from_numpy(np.sort(chosen)))
+
+
+def _in_double(pair: Pair) -> Pair:
+    return pair[0].double(), pair[1]
+
+
+def _label_loss(network: nn.Module, batch: Batch) -> Tensor:
+    return F.cross_entropy(network(batch.inputs), batch.labels)
+
+
+def _penalised(network: nn.Module, batch: Pair) -> Tensor:
+    return cross_entropy(network, batch) + PENALTY / 2 * network.get_parameter("1.weight").square().sum()

@@ -1,0 +1,167 @@
+"""Influence as the trainer uses it: every mechanism, scope and source, and what it does to a student."""
+
+import itertools
+from functools import cache
+
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+
+from kdaif.config import UserError
+from kdaif.influence import SOURCES, UPDATES
+from kdaif.metrics.detection import auroc
+from kdaif.runs import Run, open_run
+from kdaif.train import train_new
+from tests.small import small
+
+# weights that move wherever a score is known
+MOVING = ("influence.mapping=sigmoid", "influence.corroborate=none", "influence.apply_to=both", "influence.warmup=0")
+
+
+@pytest.fixture(scope="module")
+def module_cache(tmp_path_factory):
+    trained.cache_clear()
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(autouse=True)
+def _one_cache(_own_cache, module_cache, monkeypatch):
+    """All tests share their teachers and runs."""
+    monkeypatch.setenv("KDAIF_CACHE", str(module_cache))
+
+
+@cache
+def trained(*sets: str) -> Run:
+    return open_run(train_new(small(*sets))["run_id"])
+
+
+def neutral(run: Run, epoch: int) -> bool:
+    return bool((run.epoch(epoch)["weight"] == 1).all())
+
+
+EVERY = list(itertools.product(UPDATES, ("last", "all"), SOURCES))
+
+
+@pytest.mark.parametrize(("update", "scope", "source"), EVERY, ids=map("-".join, EVERY))
+def test_every_mechanism_scope_and_source(update, scope, source):
+    options = (f"influence.update={update}", f"influence.scope={scope}", f"influence.source={source}")
+    run = trained(*MOVING, *options, "data.train_size=120", "influence.validation=given")
+    first, last = run.epoch(1), run.epoch(3)
+    assert last["influence"].notna().all()
+    assert not neutral(run, 3)
+    assert last["weight"].between(0, 2).all()
+    # who knows something before the first step of the run that counts
+    knows = source != "student" or update in ("online", "two_phase")
+    assert neutral(run, 1) != knows
+    # whose scores they are
+    fixed = source == "teacher" or update == "two_phase"
+    assert first["influence"].equals(last["influence"]) == fixed
+    visits = (0, 2) if update == "periodic" else (1, 3)
+    # a backward pass with next to no weight says too little of its sample, and is no visit
+    counted = last["weight"] > 0.1 if scope == "all" and update in ("lagged", "two_phase") else last["weight"] >= 0
+    assert (first["visits"].max(), last["visits"].max()) == visits
+    assert (last["visits"][counted & (first["weight"] > 0.1)] >= visits[1] - 1).all()
+    assert last["student_influence"].notna().equals(last["visits"] > 0)
+    assert (last["harmful_visits"] <= last["visits"]).all()
+
+
+def test_weights_follow_influence_sample_by_sample():
+    run = trained(*MOVING, "influence.source=teacher")
+    last = run.epoch()
+    assert np.allclose(last["weight"], 2 / (1 + np.exp(-last["influence"])), atol=1e-5)
+
+
+def test_warmup_keeps_the_students_own_scores_back():
+    waiting = ("influence.warmup=0.7", "influence.source=student")  # 2 of 3 epochs
+    run = trained(*MOVING, *waiting)
+    assert [neutral(run, epoch) for epoch in (1, 2, 3)] == [True, True, False]
+    run = trained(*MOVING, *waiting, "influence.update=online")
+    assert [neutral(run, epoch) for epoch in (1, 2, 3)] == [True, True, False]
+
+
+def test_periodic_scores_every_so_many_epochs():
+    run = trained(*MOVING, "influence.update=periodic", "influence.refresh_epochs=2", "student.optim.epochs=5")
+    assert [set(run.epoch(epoch)["visits"]) for epoch in run.epochs()] == [{0}, {0}, {1}, {1}, {2}]
+
+
+def test_two_phase_trains_a_fresh_student_with_the_weights_of_the_run_before():
+    run = trained(*MOVING, "influence.update=two_phase", "influence.source=student")
+    assert run.epochs() == [1, 2, 3]
+    weights = [run.epoch(epoch)["weight"] for epoch in run.epochs()]
+    assert weights[0].equals(weights[1])
+    assert weights[0].equals(weights[2])
+    # with neutral weights the second training is vanilla distillation from the start
+    unweighted = trained("influence.update=two_phase", "influence.mapping=neutral")
+    assert accuracy_curve(unweighted) == accuracy_curve(trained("method=kd"))
+
+
+def test_each_scoring_run_goes_on_from_the_last():
+    once, twice = (
+        trained(*MOVING, "influence.update=two_phase", f"influence.scoring_runs={runs}") for runs in (1, 2)
+    )
+    assert not once.epoch()["influence"].equals(twice.epoch()["influence"])
+
+
+def test_disagreement_must_second_a_lower_weight():
+    run = trained("influence.mapping=sigmoid", "influence.corroborate=disagreement", "influence.source=teacher")
+    last, label = run.epoch(), run.samples()["label"]
+    lowered = last["weight"] < 1
+    assert lowered.any()
+    assert (last["teacher_prediction"][lowered] != label[lowered]).all()
+    assert (last["influence"][~lowered & (last["teacher_prediction"] == label)] < 0).any()
+
+
+@pytest.mark.parametrize("apply_to", ["both", "label", "relabel"])
+def test_how_weights_act_changes_the_student(apply_to):
+    options = ("influence.mapping=hard", "influence.corroborate=none", "teacher.optim.epochs=8")
+    run, vanilla = trained(*options, f"influence.apply_to={apply_to}"), trained("method=kd", "teacher.optim.epochs=8")
+    assert (run.epoch()["weight"] == 0).any()
+    assert not run.epoch()["loss"].equals(vanilla.epoch()["loss"])
+
+
+def accuracy_curve(run: Run) -> dict:
+    columns = ["train_loss", "train_accuracy", "validation_accuracy", "test_accuracy", "test_loss"]
+    return run.metrics()[columns].to_dict("list")
+
+
+@pytest.mark.parametrize("apply_to", ["both", "label", "relabel"])
+@pytest.mark.parametrize("update", UPDATES)
+def test_with_nothing_rejected_it_is_vanilla_distillation_to_the_bit(apply_to, update):
+    neutral = ("influence.mapping=neutral", f"influence.apply_to={apply_to}", f"influence.update={update}")
+    run, vanilla = trained(*neutral), trained("method=kd")
+    assert accuracy_curve(run) == accuracy_curve(vanilla)
+    for epoch in run.epochs():
+        assert_array_equal(run.epoch(epoch)["margin"], vanilla.epoch(epoch)["margin"])
+
+
+def test_clean_data_are_left_alone():
+    sets = ("noise.rate=0", "teacher.optim.epochs=25")
+    run = trained(*sets)
+    assert (run.epoch()["weight"] == 1).all()
+    assert accuracy_curve(run) == accuracy_curve(trained("method=kd", *sets))
+
+
+def test_flipped_labels_are_found_and_weigh_less():
+    result = train_new(
+        small(
+            "data.train_size=null",
+            "data.test_size=null",
+            "data.validation=0.1",
+            "noise.rate=0.4",
+            "teacher.optim.epochs=15",
+            "student.optim.epochs=4",
+        )
+    )
+    run = open_run(result["run_id"])
+    last, flipped = run.epoch(), run.samples()["flipped"].to_numpy(bool)
+    assert result["flipped_auroc"] >= 0.95
+    assert result["flipped_auroc"] == auroc(-last["influence"], flipped) == run.metrics()["flipped_auroc"].iloc[-1]
+    assert last["influence"][flipped].mean() < -1 < 1 < last["influence"][~flipped].mean()
+    assert last["weight"][flipped].mean() < 0.2
+    assert last["weight"][~flipped].mean() > 0.9
+    assert abs(result["downweighted"] - 0.4) < 0.05
+
+
+def test_an_ignorant_teacher_leaves_no_validation_sample():
+    with pytest.raises(UserError, match=r"influence\.validation: .*takes given"):
+        train_new(small("teacher.optim.epochs=1", "teacher.optim.lr=1e-9", "data.validation=0.05", "noise.rate=0.9"))

@@ -1,0 +1,129 @@
+import itertools
+import math
+
+import pytest
+
+from kdaif import sweep as module
+from kdaif.config import UserError
+from kdaif.runs import list_runs, open_run
+from kdaif.sweep import summarise, sweep
+from tests.small import small
+
+
+def row(method: str, noise: float, accuracy: float) -> dict:
+    return {"method": method, "noise": noise, "test_accuracy": accuracy}
+
+
+def line(rows: list[dict], method: str, noise: float) -> dict:
+    (found,) = [line for line in summarise(rows) if (line["method"], line["noise"]) == (method, noise)]
+    return found
+
+
+GRID = [
+    row("kd", 0.4, 0.70), row("kd", 0.4, 0.74), row("oracle", 0.4, 0.80), row("oracle", 0.4, 0.84),
+    row("kd-aif", 0.4, 0.78), row("kd-aif", 0.4, 0.80), row("ce", 0.4, 0.67),
+    row("kd", 0.0, 0.90), row("kd-aif", 0.0, 0.91), row("oracle", 0.0, 0.90),
+]  # fmt: skip
+
+
+def test_mean_deviation_and_share_of_the_oracle_gap():
+    aif = line(GRID, "kd-aif", 0.4)
+    assert (aif["runs"], aif["mean"]) == (2, pytest.approx(0.79))
+    assert aif["std"] == pytest.approx(math.sqrt(0.0002))  # of a sample: over n - 1
+    assert aif["oracle_gap_recovered"] == pytest.approx((0.79 - 0.72) / (0.82 - 0.72))
+    assert line(GRID, "kd", 0.4)["oracle_gap_recovered"] == 0
+    assert line(GRID, "oracle", 0.4)["oracle_gap_recovered"] == 1
+    assert line(GRID, "ce", 0.4)["oracle_gap_recovered"] == pytest.approx(-0.5)
+
+
+def test_no_gap_where_the_oracle_gains_nothing_or_is_missing():
+    assert line(GRID, "kd-aif", 0.0)["oracle_gap_recovered"] is None
+    without = [line for line in GRID if line["method"] != "oracle"]
+    assert line(without, "kd-aif", 0.4)["oracle_gap_recovered"] is None
+
+
+def test_one_run_has_no_deviation():
+    assert line(GRID, "ce", 0.4)["std"] is None
+
+
+def test_the_summary_has_a_line_for_each_method_and_rate():
+    assert [(line["noise"], line["method"]) for line in summarise(GRID)] == [
+        *itertools.product([0.4], ["kd", "oracle", "kd-aif", "ce"]),
+        *itertools.product([0.0], ["kd", "kd-aif", "oracle"]),
+    ]
+
+
+# --- the grid --------------------------------------------------------------------------------------------------------
+
+METHODS, NOISE, SEEDS = ["kd", "oracle"], [0.0, 0.3], [0, 1]
+
+
+@pytest.fixture
+def config():
+    return small("teacher.optim.epochs=1", "student.optim.epochs=1")
+
+
+def test_the_grid_is_complete_and_done_runs_are_reused(config, monkeypatch):
+    first = sweep(config, methods=METHODS, noise=NOISE, seeds=SEEDS)
+    cells = [(row["noise"], row["seed"], row["method"]) for row in first.rows]
+    assert cells == list(itertools.product(NOISE, SEEDS, METHODS))
+    assert {summary.id for summary in list_runs()} == {row["run_id"] for row in first.rows}
+    assert all({"test_accuracy", "flipped_auroc", "run_id", "seconds"} <= row.keys() for row in first.rows)
+    assert [line["runs"] for line in first.summary] == [2, 2, 2, 2]
+
+    trained = []
+    monkeypatch.setattr(module, "train_new", lambda cell, *_: trained.append(cell) or dict(first.rows[0]))
+    again = sweep(config, methods=METHODS, noise=NOISE, seeds=SEEDS)
+    assert trained == []
+    assert again.rows == first.rows
+    sweep(config, methods=["kd", "ce"], noise=NOISE, seeds=[1, 2])
+    wanted = list(itertools.product(NOISE, [1, 2], ["kd", "ce"]))
+    missing = [cell for cell in wanted if cell not in cells]
+    assert [(cell.noise.rate, cell.seed, cell.method) for cell in trained] == missing
+
+
+def test_at_rate_zero_the_clean_labels_are_known(config):
+    result = sweep(small("noise.kind=none", "noise.rate=0"), methods=["oracle"], noise=[0.0], seeds=[0])
+    run = open_run(result.rows[0]["run_id"])
+    assert run.config().noise.kind == "symmetric"
+    assert not run.samples()["flipped"].any()
+
+
+def test_the_kind_of_noise_is_the_configs(config):
+    result = sweep(small("noise.kind=pair"), methods=["ce"], noise=[0.5], seeds=[0])
+    samples = open_run(result.rows[0]["run_id"]).samples()
+    assert (samples["label"] == (samples["clean"] + samples["flipped"].astype(int)) % 10).all()
+
+
+def test_a_cell_named_twice_is_one_run(config):
+    result = sweep(config, methods=["ce", "ce"], noise=[0.3, 0.3], seeds=[0, 0])
+    assert len(result.rows) == len(list_runs()) == 1
+
+
+def test_unfinished_runs_are_not_reused(config):
+    (row,) = sweep(config, methods=["ce"], noise=[0.3], seeds=[0]).rows
+    (open_run(row["run_id"]).path / "result.json").unlink()
+    (again,) = sweep(config, methods=["ce"], noise=[0.3], seeds=[0]).rows
+    assert again["run_id"] != row["run_id"]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"methods": ["kd", "foo"]}, "--methods: got 'foo', takes one of ce, kd, kd-aif, oracle."),
+        ({"noise": [0.2, 1.2]}, "noise.rate: got 1.2, should be less than 1."),
+        ({"noise": [float("nan")]}, "noise.rate: got nan, should be a finite number."),
+        ({"seeds": [0, -1]}, "seed: got -1, should be greater than or equal to 0."),
+    ],
+)
+def test_what_is_wrong_is_said_before_anything_is_trained(config, change, said):
+    with pytest.raises(UserError) as error:
+        sweep(config, **{"methods": ["kd"], "noise": [0.0], "seeds": [0], **change})
+    assert str(error.value) == said
+    assert list_runs() == []
+
+
+def test_noise_that_brings_its_own_rate_cannot_be_swept():
+    config = small("noise={kind: column, column: noisy}")
+    with pytest.raises(UserError, match=r"noise\.rate has no meaning for noise\.kind 'column'"):
+        sweep(config, methods=["kd"], noise=[0.2], seeds=[0])
