@@ -9,7 +9,8 @@ Damping rule, for every preconditioner: `damping` times the mean eigenvalue is a
 Curvature is taken from the samples handed in, at their given labels (the empirical Fisher).
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -17,13 +18,22 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from kdaif.influence.layers import head
-from kdaif.influence.scores import Call, Criterion, Direction, gradient, kept_buffers, taps
+from kdaif.influence.calls import Call, Criterion, observe, restored, tap, taps
+from kdaif.influence.layers import full_name, head, padded
+from kdaif.influence.scores import Direction, gradient
 
 Inverse = Callable[[Direction], dict[str, Tensor]]  # v -> P^-1 v
 Preconditioner = Callable[[nn.Module, Criterion, Iterable[Any], Sequence[str], float], Inverse]
 
 _CONV = (nn.Conv1d, nn.Conv2d)
+ROWS = 2**18  # numbers, of each layer and batch, that curvature is taken from
+_TINY = 1e-30  # keeps a factor of nothing but zeros from making NaN
+
+
+def check_name(field: str, name: str, registry: Mapping[str, Any]) -> None:
+    """Raises ValueError where the registry has no entry of that name."""
+    if name not in registry:
+        raise ValueError(f"{field}: got {name!r}, takes one of {', '.join(registry)}")
 
 
 def scope_names(model: nn.Module, scope: str) -> list[str]:
@@ -58,7 +68,7 @@ def adam(
             second[name] = second.get(name, torch.zeros_like(g)) + g.square()
         count += 1
     roots = {name: (moment / count).sqrt() for name, moment in second.items()}
-    return lambda v: {name: t / (roots[name] + damping * roots[name].mean() + 1e-12) for name, t in v.items()}
+    return lambda v: {name: t / (roots[name] + damping * roots[name].mean() + _TINY) for name, t in v.items()}
 
 
 def whiten(
@@ -89,23 +99,20 @@ def ekfac(
     factors = kronecker_factors(model, criterion, kept, names, outputs=True)
     bases = {n: (layer, torch.linalg.eigh(a)[1], torch.linalg.eigh(g)[1]) for n, (layer, a, g) in factors.items()}
     moments: dict[str, Tensor] = {}
-    count = 0
+    counts: dict[str, int] = {}
     for batch in kept:
-        with kept_buffers(model):
-            losses, tapped = taps(model, criterion, batch, names)
-        count += len(losses)
-        for call, grad in tapped:
-            if call.name in bases:
-                _, basis_a, basis_g = bases[call.name]
-                inputs, outputs = rows(call.layer, call), output_rows(call.layer, grad)
-                turned = torch.einsum("gbto,gbti->bgoi", outputs @ basis_g[:, None], inputs @ basis_a[:, None])
-                moments[call.name] = moments.get(call.name, 0) + turned.square().sum(0)
-    eigenvalues = {name: moment / count for name, moment in moments.items()}
+        _, tapped = taps(model, criterion, batch, names)
+        for name, _, inputs, outputs in layer_rows(tapped):
+            _, basis_a, basis_g = bases[name]
+            turned = torch.einsum("gbto,gbti->bgoi", outputs @ basis_g[:, None], inputs @ basis_a[:, None])
+            moments[name] = moments.get(name, 0) + turned.square().sum(0)
+            counts[name] = counts.get(name, 0) + len(turned)
+    eigenvalues = {name: moment / counts[name] for name, moment in moments.items()}
 
     def solve(v: Direction) -> dict[str, Tensor]:
         solved = dict(v)
         for name, (layer, basis_a, basis_g) in bases.items():
-            scale = eigenvalues[name] + damping * eigenvalues[name].mean() + 1e-12
+            scale = eigenvalues[name] + damping * eigenvalues[name].mean((-2, -1), keepdim=True) + _TINY
             turned = basis_g.mT @ _as_matrix(name, layer, v) @ basis_a
             solved.update(_from_matrix(name, layer, basis_g @ (turned / scale) @ basis_a.mT, v))
         return solved
@@ -125,14 +132,16 @@ def exact(
             f"the exact Hessian is for models of at most 3,000 parameters, got {size:,}; use whiten or kfac"
         )
     hessian = torch.zeros(size, size, dtype=chosen[0].dtype, device=chosen[0].device)
+
+    def flat_gradient(value: Tensor, create_graph: bool = False) -> Tensor:
+        parts = torch.autograd.grad(value, chosen, retain_graph=True, create_graph=create_graph, materialize_grads=True)
+        return torch.cat([part.flatten() for part in parts])
+
     count = 0
     for batch in batches:
-        losses = criterion(model, batch)
-        first = torch.autograd.grad(losses.sum(), chosen, create_graph=True)
-        flat = torch.cat([g.flatten() for g in first])
-        hessian += torch.stack(
-            [torch.cat([g.flatten() for g in torch.autograd.grad(one, chosen, retain_graph=True)]) for one in flat]
-        )
+        with restored(model), torch.enable_grad():
+            losses = criterion(model, batch)
+            hessian += torch.stack([flat_gradient(one) for one in flat_gradient(losses.sum(), create_graph=True)])
         count += len(losses)
     hessian = hessian / count
     hessian += damping * hessian.diagonal().mean() * torch.eye(size, dtype=hessian.dtype, device=hessian.device)
@@ -169,12 +178,12 @@ def validation_direction(
 # --- Kronecker factors: a layer's weight seen as (groups, outputs, inputs [+ 1 for the bias]) -------------------------
 
 
-def rows(layer: nn.Module, call: Call) -> Float[Tensor, "groups batch positions inputs"]:
+def input_rows(layer: Any, x: Tensor) -> Float[Tensor, "groups batch positions inputs"]:
     """What the layer multiplies its weight with, one row a position, with a 1 for the bias."""
-    x = call.x.float()
+    x = _wide(x)
     if isinstance(layer, _CONV):
-        x, kernel, stride, padding, dilation = _as_2d(layer, x)
-        patches = F.unfold(x, kernel, dilation, padding, stride).mT  # (batch, positions, channels * kernel)
+        x, kernel, dilation, stride = _as_2d(layer, padded(layer, x))
+        patches = F.unfold(x, kernel, dilation, 0, stride).mT  # (batch, positions, channels * kernel)
         inputs = patches.unflatten(-1, (layer.groups, -1)).permute(2, 0, 1, 3)
     else:
         inputs = x.flatten(1, -2)[None] if x.dim() > 2 else x[None, :, None]
@@ -182,46 +191,72 @@ def rows(layer: nn.Module, call: Call) -> Float[Tensor, "groups batch positions 
     return torch.cat([inputs, ones], -1) if layer.bias is not None else inputs
 
 
-def output_rows(layer: nn.Module, grad: Tensor) -> Float[Tensor, "groups batch positions outputs"]:
-    """The output gradient in the shape that matches `rows`."""
-    grad = grad.float()
+def output_rows(layer: Any, grad: Tensor) -> Float[Tensor, "groups batch positions outputs"]:
+    """The output gradient in the shape that matches `input_rows`."""
+    grad = _wide(grad)
     if isinstance(layer, _CONV):
         return grad.flatten(2).mT.unflatten(-1, (layer.groups, -1)).permute(2, 0, 1, 3)
     return grad.flatten(1, -2)[None] if grad.dim() > 2 else grad[None, :, None]
 
 
+def layer_rows(
+    tapped: Iterable[tuple[Call, Tensor | None]],
+) -> Iterator[tuple[str, Any, Tensor, Any]]:
+    """(name, layer, input rows, output rows) of each Linear and Conv; several runs of a layer are further positions.
+
+    Of a layer with many positions only the first samples count, as many as make up `ROWS` numbers.
+    """
+    runs: dict[str, list[tuple[Call, Tensor | None]]] = {}
+    for call, grad in tapped:
+        if isinstance(call.layer, (nn.Linear, *_CONV)):
+            runs.setdefault(call.name, []).append((call, grad))
+    for name, pairs in runs.items():
+        layer: Any = pairs[0][0].layer
+        positions = pairs[0][0].shape[1:].numel() // len(layer.weight)
+        kept = max(1, ROWS // (positions * layer.weight[0].numel()))
+        inputs = [input_rows(layer, call.inputs[:kept]) for call, _ in pairs]
+        outputs = [output_rows(layer, grad[:kept]) for _, grad in pairs if grad is not None]
+        yield name, layer, torch.cat(inputs, 2), torch.cat(outputs, 2) if outputs else None
+
+
 def kronecker_factors(
     model: nn.Module, criterion: Criterion, batches: Iterable[Any], names: Sequence[str], outputs: bool
-) -> dict[str, tuple[nn.Module, Tensor, Tensor]]:
+) -> dict[str, tuple[Any, Tensor, Any]]:
     """{layer: (module, A (groups, inputs, inputs), G (groups, outputs, outputs))} of each Linear and Conv in the names.
 
-    A is a mean over positions and samples, G over samples of the sum over positions. Without `outputs` G is left empty.
-    Layers whose parameters act elementwise (norms, embeddings) have no such factor and are not preconditioned.
+    A is a mean over positions and samples, G over samples of the sum over positions; without `outputs` there is no G, and
+    no backward pass. Layers whose parameters act elementwise (norms, embeddings) have no such factor and are not
+    preconditioned.
     """
-    sums: dict[str, tuple[nn.Module, Tensor, Tensor]] = {}
-    counts: dict[str, int] = {}
-    total = 0
+    layers: dict[str, Any] = {}
+    sum_a: defaultdict[str, Any] = defaultdict(float)
+    sum_g: defaultdict[str, Any] = defaultdict(float)
+    samples: defaultdict[str, int] = defaultdict(int)
     for batch in batches:
-        with kept_buffers(model):
-            losses, tapped = taps(model, criterion, batch, names)
-        total += len(losses)
-        for call, grad in tapped:
-            if not isinstance(call.layer, (nn.Linear, *_CONV)):
-                continue
-            inputs = rows(call.layer, call).flatten(1, 2)
-            a = inputs.mT @ inputs
-            deltas = output_rows(call.layer, grad).flatten(1, 2) if outputs else a.new_zeros(1, 1, 0)
-            _, sum_a, sum_g = sums.get(call.name, (call.layer, 0, 0))
-            sums[call.name] = (call.layer, sum_a + a, sum_g + deltas.mT @ deltas)
-            counts[call.name] = counts.get(call.name, 0) + inputs.shape[1]
-    return {name: (layer, a / counts[name], g / total) for name, (layer, a, g) in sums.items()}
+        with restored(model):
+            losses, records = observe(model, criterion, batch, names)
+            tapped = tap(losses.sum(), records) if outputs else [(record.call, None) for record in records]
+        for name, layer, inputs, grads in layer_rows(tapped):
+            layers[name] = layer
+            samples[name] += inputs.shape[1]
+            sum_a[name] += _moment(inputs) / inputs.shape[2]
+            sum_g[name] += 0.0 if grads is None else _moment(grads)
+    return {
+        name: (layer, sum_a[name] / samples[name], sum_g[name] / samples[name] if outputs else None)
+        for name, layer in layers.items()
+    }
+
+
+def _moment(rows: Float[Tensor, "groups batch positions d"]) -> Float[Tensor, "groups d d"]:
+    flat = rows.flatten(1, 2)
+    return flat.mT @ flat
 
 
 def damped_inverse(factor: Float[Tensor, "groups d d"], damping: float) -> Float[Tensor, "groups d d"]:
     """(factor + damping * mean eigenvalue)^-1, of each group."""
     mean = factor.diagonal(dim1=-2, dim2=-1).mean(-1)[:, None, None]
     eye = torch.eye(factor.shape[-1], dtype=factor.dtype, device=factor.device)
-    return torch.linalg.inv(factor + (damping * mean + 1e-12) * eye)
+    return torch.linalg.inv(factor + (damping * mean + _TINY) * eye)
 
 
 def _kronecker_solve(
@@ -236,25 +271,27 @@ def _kronecker_solve(
 
 def _as_matrix(name: str, layer: Any, v: Direction) -> Float[Tensor, "groups outputs inputs"]:
     weight, bias = layer.weight, layer.bias
-    w = v.get(f"{name}.weight", torch.zeros_like(weight)).float()
+    w = _wide(v.get(full_name(name, "weight"), torch.zeros_like(weight)))
     matrix = w.flatten(1).unflatten(0, (getattr(layer, "groups", 1), -1))
     if bias is None:
         return matrix
-    b = v.get(f"{name}.bias", torch.zeros_like(bias)).float()
+    b = _wide(v.get(full_name(name, "bias"), torch.zeros_like(bias)))
     return torch.cat([matrix, b.unflatten(0, (matrix.shape[0], -1))[..., None]], -1)
 
 
 def _from_matrix(name: str, layer: Any, matrix: Tensor, like: Direction) -> dict[str, Tensor]:
-    parts = {f"{name}.weight": matrix if layer.bias is None else matrix[..., :-1]}
+    parts = {full_name(name, "weight"): matrix if layer.bias is None else matrix[..., :-1]}
     if layer.bias is not None:
-        parts[f"{name}.bias"] = matrix[..., -1]
+        parts[full_name(name, "bias")] = matrix[..., -1]
     return {full: part.reshape(like[full].shape).to(like[full].dtype) for full, part in parts.items() if full in like}
 
 
-def _as_2d(layer: nn.Conv1d | nn.Conv2d, x: Tensor) -> tuple[Tensor, Any, Any, Any, Any]:
-    settings = (layer.kernel_size, layer.stride, layer._reversed_padding_repeated_twice, layer.dilation)
-    kernel, stride, padding, dilation = settings
-    x = F.pad(x, padding, mode="constant" if layer.padding_mode == "zeros" else layer.padding_mode)
+def _as_2d(layer: nn.Conv1d | nn.Conv2d, x: Tensor) -> tuple[Tensor, Any, Any, Any]:
+    settings: Any = (layer.kernel_size, layer.dilation, layer.stride)
     if isinstance(layer, nn.Conv1d):
-        return x[:, :, None], (1, *kernel), (1, *stride), 0, (1, *dilation)
-    return x, kernel, stride, 0, dilation
+        x, settings = x[:, :, None], tuple((1, *setting) for setting in settings)
+    return x, *settings
+
+
+def _wide(t: Tensor) -> Tensor:
+    return t.to(torch.promote_types(t.dtype, torch.float32))

@@ -14,8 +14,9 @@ samples also act on each other through the batch statistics; weights under `FLOO
 Weight decay acts in the optimiser and is no part of a loss, hence of no score.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 import torch
@@ -23,13 +24,13 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
-from kdaif.influence.direction import scope_names
-from kdaif.influence.probes import FoldProbe, HeadProbe, Probe, Scores, make_probe
-from kdaif.influence.scores import Call, Criterion, recording
+from kdaif.influence.calls import Criterion, Recorded, Records, evaluating, recording, tap
+from kdaif.influence.direction import PRECONDITIONERS, check_name, scope_names
+from kdaif.influence.probes import PAIRWISE, FoldProbe, HeadProbe, Probe, Scores, call_rows, make_probe
+from kdaif.influence.scores import obstacle
 from kdaif.influence.weights import UPDATES, Table
 
 FLOOR = 0.05  # share of the neutral weight under which a weighted gradient says too little of its sample
-FOLDS = 8  # validation folds for scope `all`
 
 
 def cross_entropy(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Float[Tensor, "batch"]:
@@ -51,6 +52,9 @@ class InfluenceWeights:
             come from a teacher, where there is one.
         refresh_steps: training steps between two validation directions. An epoch is `size` samples seen.
         validation_batch: validation samples that a direction is taken from (drawn anew each time); None: all.
+        folds: parts that these are divided into; scope `all` takes its standard error from them, and keeps a direction of each.
+        score_epochs: epochs from one that is scored to the next (`lagged` and `two_phase`); None: 1 for scope `last`, whose
+            scores cost next to nothing, and 2 for `all`.
         warmup: samples seen before scores change a weight (0: from the first epoch's end on).
         seed: of the draw.
 
@@ -75,11 +79,13 @@ class InfluenceWeights:
         disputed: Bool[Tensor, "n"] | None = None,
         refresh_steps: int = 100,
         validation_batch: int | None = 256,
+        folds: int = 8,
+        score_epochs: int | None = None,
         warmup: int = 0,
         seed: int = 0,
     ) -> None:
-        if update not in UPDATES:
-            raise ValueError(f"update: got {update!r}, takes one of {', '.join(UPDATES)}")
+        check_name("update", update, UPDATES)
+        check_name("preconditioner", preconditioner, PRECONDITIONERS)
         if size < 1:
             raise ValueError(f"size: got {size}, takes the number of training samples")
         device = next(model.parameters()).device
@@ -93,18 +99,26 @@ class InfluenceWeights:
         self.table.fit()
         self.model, self.criterion, self.update = model, criterion, UPDATES[update]
         self.refresh_steps, self.warmup = refresh_steps, warmup
-        self.size, self.seen, self.batch = size, 0, 0
-        self._steps = 0
-        self._validation = _Draw(validation, validation_batch, seed, folds=1 if scope == "last" else FOLDS)
+        self.score_epochs = score_epochs or (1 if scope == "last" else 2)
+        self.size, self.seen = size, 0
+        self._steps, self._epoch = 0, 0
+        self._validation = _Draw(validation, validation_batch, seed, folds)
         self._make_probe = lambda batches: make_probe(
             model, criterion, batches, scope=scope, preconditioner=preconditioner, damping=damping
         )
-        self._names = scope_names(model, scope)
+        names = scope_names(model, scope)
+        by_layer = self.update.in_step and not (scope == "last" and preconditioner in PAIRWISE)
+        if by_layer and (reason := obstacle(model, criterion, self._validation(0)[0], names)):
+            raise ValueError(f"influence cannot be taken in the step itself ({reason}); use update='periodic'")
         self._probe: Probe | None = None
+        self._backward: _Backward | None = None
         self._hooks = ExitStack()
-        self._calls: list[Call] = (
-            self._hooks.enter_context(recording(model, self._names)) if self.update.in_step else []
-        )
+        self._records = Records()
+        if self.update.in_step:
+            # a plain function: a copy of the model must not copy all this
+            due = model.register_forward_pre_hook(lambda *_: self._before_forward())
+            self._hooks.callback(due.remove)
+            self._records = self._hooks.enter_context(recording(model, names))
 
     def __call__(
         self,
@@ -127,7 +141,8 @@ class InfluenceWeights:
             raise ValueError(
                 f"losses and index must have one entry a sample, got shapes {tuple(losses.shape)} and {tuple(index.shape)}"
             )
-        if self.update.in_step:
+        self._settle()
+        if self._scoring:
             self._observe(losses if scored is None else scored, index)
         weight = (
             self.table.weights_of(index)
@@ -141,32 +156,29 @@ class InfluenceWeights:
         else:
             each = weight * losses + (1 - weight).clamp_min(0) * instead
         loss = (each if rest is None else each + rest).mean()
-        if self.update.in_step and not self.update.at_once and isinstance(self.probe, FoldProbe):
+        if self._scoring and not self.update.at_once and isinstance(self.probe, FoldProbe):
             stepped = weight if rest is None and instead is None else torch.ones_like(weight)
-            _Listener(self.probe, self._calls, stepped, loss, lambda scores: self.table.record(index, scores)).attach()
-        self._calls.clear()
-        self.batch = len(index)
-        self.seen += self.batch
+            self._backward = _Backward(self.probe, self._records, loss, index, stepped)
+        self._records.clear()
+        self.seen += len(index)
         return loss
 
     def step(self) -> None:
         """To be called after each optimiser step: takes a new direction and puts new weights in force when they are due."""
+        self._settle()
         self._steps += 1
-        epoch_ended = self.seen % self.size < self.batch
-        if (
-            self._steps % self.refresh_steps == 0 or epoch_ended
-        ):  # so that a run resumed at an epoch's end is the same run
-            self._probe = None
+        epoch_ended = self.seen // self.size > self._epoch
+        self._epoch = self.seen // self.size
+        if self._steps % self.refresh_steps == 0 or epoch_ended:
+            self._probe = None  # at an epoch's end too, so that a run resumed there is the same run
         if epoch_ended and self.update.phases == 1 and self.seen >= self.warmup:
             self.table.fit()
 
     def rescore(self, batches: Iterable[tuple[Int64[Tensor, "batch"], Any]]) -> None:
         """Scores a whole set, given as (index, batch), and puts new weights in force (update `periodic`)."""
-        was_training = self.model.training
-        self.model.eval()
-        for index, batch in batches:
-            self.table.record(index, self.probe(self.model, self.criterion, batch))
-        self.model.train(was_training)
+        with evaluating(self.model):
+            for index, batch in batches:
+                self.table.record(index, self.probe(self.model, self.criterion, batch))
         self.table.fit()
         self._probe = None
 
@@ -178,73 +190,88 @@ class InfluenceWeights:
         """Takes over a saved state."""
         self.table.load_state_dict(state["table"])
         self.seen, self._steps, self._probe = state["seen"], state["steps"], None
+        self._epoch = self.seen // self.size
 
     def close(self) -> None:
         """Takes the hooks off the model."""
         self._hooks.close()
 
     @property
+    def _scoring(self) -> bool:
+        return self.update.in_step and (self.update.at_once or self._epoch % self.score_epochs == 0)
+
+    @property
     def probe(self) -> Probe:
-        """The validation probe in force, made anew (in eval mode) when it is due."""
-        if self._probe is None:
-            was_training = self.model.training
-            self.model.eval()
-            waiting = list(self._calls)  # the forward pass under way is not the probe's to clear
-            self._probe = self._make_probe(self._validation(self._steps))
-            self._calls[:] = waiting
-            self.model.train(was_training)
+        """The validation probe in force."""
+        return self._probe or self._new_probe()
+
+    def _before_forward(self) -> None:
+        """Makes a probe that is due now, when no training graph takes up memory; its own passes are in eval mode."""
+        if self._probe is None and self._scoring and self.model.training and torch.is_grad_enabled():
+            self._new_probe()
+
+    def _new_probe(self) -> Probe:
+        batches = self._validation(self._steps)
+        self._records.paused = True  # else the graphs of the probe's own passes would live on in it
+        try:
+            with evaluating(self.model):
+                self._probe = self._make_probe(batches)
+        finally:
+            self._records.paused = False
         return self._probe
 
     def _observe(self, losses: Tensor, index: Tensor) -> None:
+        """Scores the batch now; scope `all` without `at_once` leaves it to the step's own backward pass."""
         probe = self.probe
-        if not self._calls:
+        waits = isinstance(probe, FoldProbe) and not self.update.at_once
+        tapped = [] if waits else tap(losses.sum(), self._records, retain_graph=True)
+        if not (self._records if waits else tapped):
             raise ValueError(
                 "no forward pass of the model was seen before the losses; call the model itself, with gradients on"
             )
         if isinstance(probe, HeadProbe):
-            call = self._calls[-1]
-            (gradient,) = torch.autograd.grad(losses.sum(), [call.y], retain_graph=True)
-            self.table.record(index, probe.of_call(call, gradient))
-        elif self.update.at_once:
-            gradients = torch.autograd.grad(
-                losses.sum(), [call.y for call in self._calls], retain_graph=True, allow_unused=True
-            )
-            shares = [_folds(c, g, probe) for c, g in zip(self._calls, gradients, strict=True) if g is not None]
+            self.table.record(index, probe.products(*call_rows(tapped)))
+        elif tapped:
+            shares = [call.shares(gradient, probe.stacked) for call, gradient in tapped]
             self.table.record(index, probe.of_folds(torch.stack(shares).sum(0)))
 
+    def _settle(self) -> None:
+        """Records what the last backward pass told."""
+        if self._backward is not None and (scores := self._backward.scores()) is not None:
+            self.table.record(self._backward.index, scores)
+        self._backward = None
 
-def _folds(call: Call, gradient: Tensor, probe: FoldProbe) -> Float[Tensor, "folds batch"]:
-    return torch.stack([call.contribution(gradient, v) for v in probe.directions])
 
-
-class _Listener:
-    """Adds up the scores of all layers while the user's backward pass runs, and hands them over at its end."""
+class _Backward:
+    """Adds up the shares of all layers while the user's backward pass runs."""
 
     def __init__(
-        self, probe: FoldProbe, calls: list[Call], weight: Tensor, loss: Tensor, done: Callable[[Scores], None]
+        self, probe: FoldProbe, records: Sequence[Recorded], loss: Tensor, index: Tensor, weight: Tensor
     ) -> None:
-        self.probe, self.calls, self.weight, self.loss, self.done = probe, list(calls), weight.detach(), loss, done
-        self.total: Tensor | None = None
+        self.probe, self.index, self.weight = probe, index, weight.detach()
+        self.calls = {number: record.call for number, record in enumerate(records)}  # with their inputs, until used
+        self.folds: Tensor | None = None
         self.scale = torch.ones(())
-        self.left = len(self.calls)
+        loss.register_hook(self._begin)
+        for number, record in enumerate(records):
+            record.y.node.register_prehook(partial(self._layer, number, record.y.output_nr))
 
-    def attach(self) -> None:
-        """Puts the hooks on the graph."""
-        self.loss.register_hook(self._begin)
-        for call in self.calls:
-            call.y.node.register_prehook(lambda gradients, call=call: self._layer(call, gradients[call.y.output_nr]))
+    def scores(self) -> Scores | None:
+        """Of the batch, or None where no backward pass has run."""
+        if self.folds is None:
+            return None
+        folds = self.folds / (self.scale * self.weight.clamp_min(1e-12))
+        return self.probe.of_folds(torch.where(self.weight >= FLOOR, folds, torch.nan))
 
     def _begin(self, gradient: Tensor) -> None:
-        self.scale = gradient.detach().float() / len(self.weight)  # the loss was a mean, perhaps scaled further
+        if self.folds is None:
+            self.folds = torch.zeros(len(self.probe.directions), len(self.index), device=gradient.device)
+            self.scale = gradient.detach() / len(self.index)  # the loss was a mean, perhaps scaled further
 
-    def _layer(self, call: Call, gradient: Tensor | None) -> None:
-        if gradient is not None:
-            share = _folds(call, gradient, self.probe)
-            self.total = share if self.total is None else self.total + share
-        self.left -= 1
-        if self.left == 0 and self.total is not None:
-            folds = self.total / (self.scale * self.weight.clamp_min(1e-12))
-            self.done(self.probe.of_folds(torch.where(self.weight >= FLOOR, folds, torch.nan)))
+    def _layer(self, number: int, output: int, gradients: tuple[Tensor | None, ...]) -> None:
+        gradient = gradients[output]
+        if self.folds is not None and gradient is not None and number in self.calls:
+            self.folds = self.folds + self.calls.pop(number).shares(gradient, self.probe.stacked)
 
 
 class _Draw:

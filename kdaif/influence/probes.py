@@ -12,16 +12,18 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from kdaif.influence.calls import Call, Criterion, taps
 from kdaif.influence.direction import (
     PRECONDITIONERS,
+    check_name,
     damped_inverse,
-    kronecker_factors,
+    input_rows,
     output_rows,
-    rows,
     scope_names,
     validation_direction,
 )
-from kdaif.influence.scores import SCORERS, Call, Criterion, kept_buffers, taps
+from kdaif.influence.layers import full_name, head
+from kdaif.influence.scores import SCORERS, obstacle, stacked
 
 # preconditioners that are a Kronecker product, and so leave pairwise products cheap: name -> (with A, with G)
 PAIRWISE = {"identity": (False, False), "whiten": (True, False), "kfac": (True, True)}
@@ -32,11 +34,17 @@ class Scores(NamedTuple):
 
     mean: Float[Tensor, "batch"]
     error: Float[Tensor, "batch"]
+    freedom: int  # degrees of freedom of the error: validation samples, or folds, less one
 
     @property
     def t(self) -> Float[Tensor, "batch"]:
-        """Standard errors away from zero; positive = helpful, below -2 = significantly harmful."""
-        return self.mean / self.error.clamp_min(torch.finfo(self.error.dtype).tiny ** 0.5)
+        """Standard errors away from zero; positive = helpful, below -2 = significantly harmful.
+
+        On the normal's scale, however few folds the error is from: by chance 2.3 % lie below -2 (Wallace 1959).
+        """
+        n = self.freedom
+        t = self.mean / self.error.clamp_min(torch.finfo(self.error.dtype).tiny ** 0.5)
+        return (8 * n + 1) / (8 * n + 3) * t.sign() * (n * (t.square() / n).log1p()).sqrt()
 
 
 class HeadProbe:
@@ -54,16 +62,11 @@ class HeadProbe:
 
     def products(self, inputs: Float[Tensor, "batch d"], gradients: Float[Tensor, "batch classes"]) -> Scores:
         """Scores from the last layer's inputs (1 appended for its bias) and the loss gradients in its outputs."""
-        each = (gradients.float() @ self.gradients.mT) * (inputs.float() @ self.inputs.mT)
-        return Scores(each.mean(1), each.std(1) / each.shape[1] ** 0.5)
-
-    def of_call(self, call: Call, gradient: Tensor) -> Scores:
-        """Scores of one run of the last layer."""
-        return self.products(rows(call.layer, call)[0, :, 0], output_rows(call.layer, gradient)[0, :, 0])
+        each = (gradients @ self.gradients.mT) * (inputs @ self.inputs.mT)
+        return Scores(each.mean(1), each.std(1) / each.shape[1] ** 0.5, each.shape[1] - 1)
 
     def __call__(self, model: nn.Module, criterion: Criterion, batch: Any) -> Scores:
-        _, tapped = taps(model, criterion, batch, self.names)
-        return self.of_call(*tapped[-1])
+        return self.products(*head_rows(model, criterion, [batch], self.names))
 
 
 class FoldProbe:
@@ -71,12 +74,13 @@ class FoldProbe:
 
     def __init__(self, directions: Sequence[dict[str, Tensor]], scorer: str = "layerwise") -> None:
         self.names = list(directions[0])
-        self.directions = list(directions)
+        self.stacked = stacked(directions)
+        self.directions = [{name: t[k] for name, t in self.stacked.items()} for k in range(len(directions))]
         self.scorer = SCORERS[scorer]
 
     def of_folds(self, folds: Float[Tensor, "folds batch"]) -> Scores:
         """Scores from each fold's scores."""
-        return Scores(folds.mean(0), folds.std(0) / len(folds) ** 0.5)
+        return Scores(folds.mean(0), folds.std(0) / len(folds) ** 0.5, len(folds) - 1)
 
     def __call__(self, model: nn.Module, criterion: Criterion, batch: Any) -> Scores:
         return self.of_folds(self.scorer(model, criterion, batch, self.directions))
@@ -102,44 +106,69 @@ def make_probe(
     preconditioner gives a `HeadProbe`; all else a `FoldProbe` with one fold a validation batch, so hand in at least two.
     Raises ValueError for an unknown scope or preconditioner, an empty or single-sample validation set.
     """
-    if preconditioner not in PRECONDITIONERS:
-        raise ValueError(f"preconditioner: got {preconditioner!r}, takes one of {', '.join(PRECONDITIONERS)}")
+    check_name("preconditioner", preconditioner, PRECONDITIONERS)
     names = scope_names(model, scope)
     batches = list(validation)
+    if not batches:
+        raise ValueError("validation: influence needs at least 2 validation samples, got none")
     curved = batches if curvature is None else curvature
     if scope == "last" and preconditioner in PAIRWISE:
-        return _head_probe(model, criterion, batches, curved, names, preconditioner, damping)
+        return _head_probe(model, criterion, batches, curvature, names, preconditioner, damping)
     if len(batches) < 2:
         raise ValueError(f"a standard error needs at least 2 validation batches as folds, got {len(batches)}")
+    curved = batches if curvature is None else curvature
     inverse = PRECONDITIONERS[preconditioner](model, criterion, curved, names, damping)
-    with kept_buffers(model):
-        return FoldProbe([validation_direction(model, criterion, [batch], names, inverse) for batch in batches], scorer)
+    return FoldProbe([validation_direction(model, criterion, [batch], names, inverse) for batch in batches], scorer)
 
 
 def _head_probe(
     model: nn.Module,
     criterion: Criterion,
     batches: list[Any],
-    curvature: Iterable[Any],
+    curvature: Iterable[Any] | None,
     names: list[str],
     kind: str,
     damping: float,
 ) -> HeadProbe:
-    inputs, gradients = [], []
-    for batch in batches:
-        with kept_buffers(model):
-            call, gradient = taps(model, criterion, batch, names)[1][-1]
-        if call.x.dim() != 2:
-            shape = tuple(call.x.shape)
-            raise ValueError(f"pairwise products need one row a sample in the last layer, got {shape}; use scope='all'")
-        inputs.append(rows(call.layer, call)[0, :, 0])
-        gradients.append(output_rows(call.layer, gradient)[0, :, 0])
-    a, g = torch.cat(inputs), torch.cat(gradients)
+    a, g = head_rows(model, criterion, batches, names)
     if len(a) < 2:
         raise ValueError(f"influence needs at least 2 validation samples, got {len(a)}")
-    with_a, with_g = PAIRWISE[kind]
-    if with_a:
-        (_, factor_a, factor_g) = kronecker_factors(model, criterion, curvature, names, outputs=with_g).popitem()[1]
-        a = a @ damped_inverse(factor_a, damping)[0]
-        g = g @ damped_inverse(factor_g, damping)[0] if with_g else g
-    return HeadProbe(a, g, names)
+    name, layer = head(model)
+    weight, bias = (full_name(name, local) in names for local in ("weight", "bias"))
+    scored = torch.tensor([weight] * layer.in_features + [bias] * (layer.bias is not None))
+    scored = scored.to(a)  # a frozen weight or bias has no part in the score
+    curved = (a, g) if curvature is None else head_rows(model, criterion, curvature, names)
+    preconditioned = [
+        t @ damped_inverse((c.mT @ c / len(c))[None], damping)[0] if with_factor else t
+        for t, c, with_factor in zip((a * scored, g), curved, PAIRWISE[kind], strict=True)
+    ]
+    return HeadProbe(preconditioned[0] * scored, preconditioned[1], names)
+
+
+def head_rows(
+    model: nn.Module, criterion: Criterion, batches: Iterable[Any], names: Sequence[str]
+) -> tuple[Float[Tensor, "samples d"], Float[Tensor, "samples classes"]]:
+    """The last layer's inputs, with a 1 for its bias, and each sample's loss gradient in its outputs.
+
+    Raises ValueError where the last layer does not give one row a sample, once.
+    """
+    found = []
+    for batch in batches:
+        if reason := obstacle(model, criterion, batch, names):
+            raise ValueError(f"the last layer cannot be scored ({reason}); use scope='all'")
+        found.append(call_rows(taps(model, criterion, batch, names)[1]))
+    inputs, gradients = zip(*found, strict=True)
+    return torch.cat(inputs), torch.cat(gradients)
+
+
+def call_rows(
+    tapped: Sequence[tuple[Call, Tensor]],
+) -> tuple[Float[Tensor, "batch d"], Float[Tensor, "batch classes"]]:
+    """`head_rows` of one batch, from the run of the last layer in it; ValueError where there is not exactly one."""
+    if len(tapped) != 1:
+        raise ValueError(f"the last layer must run once for a loss, got {len(tapped)} runs; use scope='all'")
+    call, gradient = tapped[0]
+    if gradient.dim() != 2:
+        shape = tuple(gradient.shape)
+        raise ValueError(f"the last layer must give one row a sample, got an output of shape {shape}; use scope='all'")
+    return input_rows(call.layer, call.x)[0, :, 0], output_rows(call.layer, gradient)[0, :, 0]

@@ -19,185 +19,97 @@ counts what passes through the sample's own rows, the other scorers its own loss
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.autograd import forward_ad
-from torch.autograd.graph import GradientEdge, get_gradient_edge
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from kdaif.influence.layers import TANGENTS, own_parameters
+from kdaif.influence.calls import Call, Criterion, evaluating, observe, restored, tap, visit
 
 Direction = Mapping[str, Tensor]
-Criterion = Callable[[nn.Module, Any], Float[Tensor, "batch"]]  # (model, batch) -> per-sample losses
 Scorer = Callable[[nn.Module, Criterion, Any, Sequence[Direction]], Float[Tensor, "directions batch"]]
 
 
-class Call(NamedTuple):
-    """One run of one layer inside a forward pass."""
-
-    name: str
-    layer: nn.Module
-    own: dict[str, str]  # local parameter name -> name in the direction
-    x: Tensor
-    y: GradientEdge  # edge, not tensor: stays right when the output is changed in place afterwards
-    dtype: torch.dtype
-    training: bool
-
-    def contribution(self, gradient: Tensor, direction: Direction) -> Float[Tensor, "batch"]:
-        """This run's share of <v, grad l_i>, from the gradient of the summed losses in its output."""
-        v = {
-            local: direction[full].detach().to(self.dtype)
-            if full in direction
-            else torch.zeros_like(getattr(self.layer, local))
-            for local, full in self.own.items()
-        }
-        for local, parameter in self.layer.named_parameters(recurse=False):
-            v.setdefault(local, torch.zeros_like(parameter))  # a frozen bias beside a trained weight
-        x = self.x.to(self.dtype) if self.x.is_floating_point() else self.x
-        with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
-            moved = TANGENTS[type(self.layer)](self.layer, x, v, self.training)
-            wide = torch.promote_types(
-                self.dtype, torch.float32
-            )  # sums of products in half precision would lose the small ones
-            return (gradient.to(wide) * moved.to(wide)).flatten(1).sum(1)
-
-
-@contextmanager
-def recording(model: nn.Module, names: Sequence[str]) -> Iterator[list[Call]]:
-    """Collects each run of the layers that hold the named parameters; the list fills while the model runs inside the block.
-
-    A layer whose output has batch size 1 and is broadcast later (position embeddings) gets its output expanded to the
-    batch, so that the gradient can be told apart by sample. Raises TypeError for a layer type without a rule.
-    """
-    parameters = dict(model.named_parameters(remove_duplicate=False))
-    by_tensor = {parameters[name]: name for name in names}
-    calls: list[Call] = []
-    batch = [0]  # size of the forward pass under way
-
-    def begin(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        batch[0] = _batch_size(args, kwargs)
-
-    handles = [model.register_forward_pre_hook(begin, with_kwargs=True)]
-
-    def hook(name: str, own: dict[str, str]) -> Callable[..., Tensor | None]:
-        def record(layer: nn.Module, args: tuple[Tensor, ...], y: Tensor) -> Tensor | None:
-            if not (torch.is_grad_enabled() and y.requires_grad):
-                return None
-            expanded = y.expand(batch[0], *y.shape[1:]) if y.shape[0] == 1 and batch[0] > 1 else y
-            if expanded.shape[0] != batch[0]:
-                raise TypeError(
-                    f"layer {name!r} merges samples into its first axis: got {y.shape[0]} rows for {batch[0]} samples"
-                )
-            x = args[0].detach()
-            calls.append(Call(name, layer, own, x, get_gradient_edge(expanded), y.dtype, layer.training))
-            return expanded if expanded is not y else None
-
-        return record
-
-    for name, module in model.named_modules():
-        if own := own_parameters(module, by_tensor):
-            if type(module) not in TANGENTS:
-                raise TypeError(f"no layer-wise rule for {type(module).__name__} {name!r}")
-            handles.append(module.register_forward_hook(hook(name, own)))
-    try:
-        yield calls
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def _batch_size(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int:
-    tensors = [value for value in (*args, *kwargs.values()) if isinstance(value, Tensor) and value.dim() > 0]
-    if not tensors:
-        raise TypeError("the model was called without a tensor, so the batch size is not known")
-    return tensors[0].shape[0]
-
-
-def taps(
-    model: nn.Module, criterion: Criterion, batch: Any, names: Sequence[str]
-) -> tuple[Float[Tensor, "batch"], list[tuple[Call, Tensor]]]:
-    """The batch's losses, and each layer run with the gradient of the summed losses in its output.
-
-    The backward pass stops at the earliest of these outputs and makes no parameter gradients.
-    Raises TypeError for a layer without a rule.
-    """
-    with recording(model, names) as calls, torch.enable_grad():
-        losses = criterion(model, batch)
-    if not losses.requires_grad or not calls:
-        raise ValueError(
-            "the losses do not depend on any scored parameter; is the model frozen, or the criterion under no_grad?"
-        )
-    gradients = torch.autograd.grad(losses.sum(), [call.y for call in calls], allow_unused=True)
-    return losses.detach(), [(call, g) for call, g in zip(calls, gradients, strict=True) if g is not None]
+def stacked(directions: Sequence[Direction]) -> dict[str, Tensor]:
+    """The directions side by side, in at least float32: {parameter name: (directions, *shape)}."""
+    wide = {name: torch.promote_types(v.dtype, torch.float32) for name, v in directions[0].items()}
+    return {name: torch.stack([v[name].detach().to(dtype) for v in directions]) for name, dtype in wide.items()}
 
 
 def contributions(
     model: nn.Module, criterion: Criterion, batch: Any, directions: Sequence[Direction]
 ) -> dict[str, Float[Tensor, "directions batch"]]:
     """Layer-wise scores told apart by layer: {layer name: (directions, batch)}; their sum over layers is the score."""
-    shares: dict[str, Tensor] = {}
-    for call, gradient in taps(model, criterion, batch, list(directions[0]))[1]:
-        share = torch.stack([call.contribution(gradient, v) for v in directions])
-        shares[call.name] = shares[call.name] + share if call.name in shares else share
-    return shares
+    together = stacked(directions)
+    by_layer: dict[str, Tensor] = {}
 
+    def add(call: Call, gradient: Tensor) -> None:
+        shares = call.shares(gradient, together)
+        by_layer[call.name] = by_layer[call.name] + shares if call.name in by_layer else shares
 
-# layer-wise scoring of a model's parameter set: True once it was checked, False where it fell back
-_VERDICTS: WeakKeyDictionary[nn.Module, dict[frozenset[str], bool]] = WeakKeyDictionary()
+    with restored(model):
+        losses, records = observe(model, criterion, batch, list(together))
+        visit(losses.sum(), records, add)
+    return by_layer
 
 
 def layerwise(
     model: nn.Module, criterion: Criterion, batch: Any, directions: Sequence[Direction]
 ) -> Float[Tensor, "directions batch"]:
-    """The layer-wise directional product; where it cannot be right it warns and falls back to `jvp`.
-
-    The first batch that a model is scored on is checked against the identity of sums, so a parameter that is used outside
-    its layer's forward (packed attention projections, say) cannot give a silent wrong number.
-    """
-    verdicts = _VERDICTS.setdefault(model, {})
-    names = frozenset(directions[0])
-    if verdicts.get(names) is not False:
-        try:
-            with kept_buffers(model):
-                scores = torch.stack(list(contributions(model, criterion, batch, directions).values())).sum(0)
-            reason = (
-                ""
-                if verdicts.get(names) or _sums_agree(model, criterion, batch, directions[0], scores[0])
-                else _UNCALLED
-            )
-        except TypeError as error:
-            reason = str(error)
-        verdicts[names] = not reason
-        if not reason:
-            return scores
+    """The layer-wise product; where it cannot be right (see `obstacle`) it warns and falls back to `jvp`."""
+    if reason := obstacle(model, criterion, batch, list(directions[0])):
         warnings.warn(f"layer-wise influence is not possible ({reason}); scoring by forward mode instead", stacklevel=2)
-    return jvp(model, criterion, batch, directions)
+        return jvp(model, criterion, batch, directions)
+    return torch.stack(list(contributions(model, criterion, batch, directions).values())).sum(0)
 
 
-_UNCALLED = "the scores do not add up to the batch gradient, so a parameter acts outside its layer's forward"
+_OBSTACLES: WeakKeyDictionary[nn.Module, dict[frozenset[str], str]] = WeakKeyDictionary()
 
 
-def _sums_agree(model: nn.Module, criterion: Criterion, batch: Any, direction: Direction, scores: Tensor) -> bool:
-    """sum_i s_i = v . grad(sum_i l_i), to the rounding of the precision in use."""
-    with kept_buffers(model):
-        total = gradient(model, criterion, [batch], list(direction), reduction="sum")
-    products = torch.stack([(total[name] * direction[name]).sum() for name in total]).double()
-    slack = 1e-3 if scores.dtype == torch.float32 and not torch.is_autocast_enabled() else 5e-2
-    return bool((scores.double().sum() - products.sum()).abs() <= slack * (scores.double().abs().sum() + 1e-12))
+def obstacle(model: nn.Module, criterion: Criterion, batch: Any, names: Sequence[str]) -> str:
+    """Why layer-wise scores of these parameters would be wrong, or "" where they are right; found out once for a model.
+
+    There may be a layer type without a rule, a parameter that acts outside its layer's forward, or a layer that mixes samples
+    in its rows. The last two show in the identity of sums: with each loss times a number of its own, in eval mode,
+    sum_i r_i s_i must be v . grad(sum_i r_i l_i), here for a random direction v.
+    """
+    known = _OBSTACLES.setdefault(model, {})
+    if frozenset(names) not in known:
+        known[frozenset(names)] = _find_obstacle(model, criterion, batch, names)
+    return known[frozenset(names)]
 
 
-@contextmanager
-def kept_buffers(model: nn.Module) -> Iterator[None]:
-    """Puts running statistics back as they were: scoring must not move them."""
-    before = [(buffer, buffer.clone()) for buffer in model.buffers()] if model.training else []
-    try:
-        yield
-    finally:
-        for buffer, value in before:
-            buffer.copy_(value)
+def _find_obstacle(model: nn.Module, criterion: Criterion, batch: Any, names: Sequence[str]) -> str:
+    parameters = dict(model.named_parameters())
+    generator = torch.Generator().manual_seed(0)
+    v = {name: torch.randn(parameters[name].shape, generator=generator).to(parameters[name]) for name in names}
+    with evaluating(model), restored(model):
+        try:
+            losses, records = observe(model, criterion, batch, names)
+        except (TypeError, RuntimeError) as error:
+            return str(error)
+        factors = torch.linspace(0.5, 1.5, len(losses), dtype=losses.dtype, device=losses.device)
+        tapped = tap(losses.sum(), records, retain_graph=True)
+        shares = [call.shares(g, stacked([v])) for call, g in tapped]
+        chosen = [parameters[name] for name in names]
+        gradients = torch.autograd.grad((factors * losses).sum(), chosen, materialize_grads=True)
+        products = [(g * v[name]).sum() for name, g in zip(names, gradients, strict=True)]
+    if not shares:
+        return _ACTS_OUTSIDE
+    parts = factors * torch.stack(shares).double()
+    off = (parts.sum() - torch.stack(products).double().sum()).abs()
+    slack = max(_SLACK.get(g.dtype, 5e-2) for _, g in tapped)
+    return "" if off <= slack * parts.abs().sum() else _ACTS_OUTSIDE
+
+
+_SLACK = {torch.float32: 1e-4, torch.float64: 1e-8}  # of rounding, relative to the sum of all shares
+_ACTS_OUTSIDE = (
+    "the scores do not add up to the batch gradient: a parameter acts outside its layer's forward, or samples are mixed"
+)
 
 
 def gradient(
@@ -209,11 +121,11 @@ def gradient(
     total = [torch.zeros_like(parameter) for parameter in chosen]
     count = 0
     for batch in batches:
-        with torch.enable_grad():
+        with restored(model), torch.enable_grad():
             losses = criterion(model, batch)
-        for sum_, part in zip(total, torch.autograd.grad(losses.sum(), chosen, allow_unused=True), strict=True):
-            if part is not None:
-                sum_ += part
+            parts = torch.autograd.grad(losses.sum(), chosen, allow_unused=True, materialize_grads=True)
+        for sum_, part in zip(total, parts, strict=True):
+            sum_ += part
         count += len(losses)
     if count == 0:
         raise ValueError("no batches were given to take a gradient from")
@@ -243,8 +155,11 @@ def jvp(
     parameters = dict(model.named_parameters())
     rows = []
     for direction in directions:
-        with kept_buffers(model), forward_ad.dual_level():
-            moved = {name: forward_ad.make_dual(parameters[name].detach(), v) for name, v in direction.items()}
+        with restored(model), torch.no_grad(), _with_forward_rules(), forward_ad.dual_level():
+            moved = {
+                name: forward_ad.make_dual(parameters[name].detach(), v.to(parameters[name]))
+                for name, v in direction.items()
+            }
             try:
                 tangent = forward_ad.unpack_dual(criterion(_Moved(model, moved), batch)).tangent
             except (NotImplementedError, RuntimeError) as error:
@@ -258,6 +173,14 @@ def jvp(
     return torch.stack(rows)
 
 
+@contextmanager
+def _with_forward_rules() -> Iterator[None]:
+    """The attention kernel that has one, and no word of how torch loads its own."""
+    with sdpa_kernel(SDPBackend.MATH), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated", FutureWarning)
+        yield
+
+
 def finite_difference(
     model: nn.Module, criterion: Criterion, batch: Any, directions: Sequence[Direction], step: float = 1e-3
 ) -> Float[Tensor, "directions batch"]:
@@ -266,12 +189,12 @@ def finite_difference(
     rows = []
     for direction in directions:
         size = _norm(parameters[name] for name in direction) / _norm(direction.values()).clamp_min(1e-30) * step
-        with kept_buffers(model), torch.no_grad():
-            ahead, behind = (
-                criterion(_Moved(model, {n: parameters[n] + sign * size * v for n, v in direction.items()}), batch)
-                for sign in (1, -1)
-            )
-        rows.append((ahead - behind) / (2 * size))
+        losses = []
+        for signed in (size, -size):
+            moved = {name: parameters[name] + signed * v for name, v in direction.items()}
+            with restored(model), torch.no_grad():
+                losses.append(criterion(_Moved(model, moved), batch))
+        rows.append((losses[0] - losses[1]) / (2 * size))
     return torch.stack(rows)
 
 
@@ -285,13 +208,14 @@ def loop(
     """One backward pass a sample: slow and plain, the reference that the others are tested against."""
     parameters = dict(model.named_parameters())
     names = list(directions[0])
-    with kept_buffers(model), torch.enable_grad():
-        losses = criterion(model, batch)
     columns = []
-    for loss in losses:
-        grads = torch.autograd.grad(loss, [parameters[name] for name in names], retain_graph=True, allow_unused=True)
-        pairs = [(name, g) for name, g in zip(names, grads, strict=True) if g is not None]
-        columns.append(torch.stack([torch.stack([(g * v[name]).sum() for name, g in pairs]).sum() for v in directions]))
+    with restored(model), torch.enable_grad():
+        for loss in criterion(model, batch):
+            gradients = torch.autograd.grad(
+                loss, [parameters[name] for name in names], retain_graph=True, allow_unused=True, materialize_grads=True
+            )
+            products = [[(g * v[name]).sum() for name, g in zip(names, gradients, strict=True)] for v in directions]
+            columns.append(torch.stack([torch.stack(row).sum() for row in products]))
     return torch.stack(columns, dim=1)
 
 

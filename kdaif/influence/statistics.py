@@ -66,7 +66,7 @@ def _fit(t: Tensor, share: float, steps: int) -> TwoGroups:
         mass = resp.sum(1).clamp_min(1e-9)
         shares = mass / n
         means = (resp @ t) / mass
-        stds = ((resp * (t - means[:, None]).square()).sum(1) / mass).sqrt().clamp_min(0.05 * spread)
+        stds = ((resp * (t - means[:, None]).square()).sum(1) / mass).sqrt().clamp_min(_TINY).maximum(0.05 * spread)
         z = (t - means[:, None]) / stds[:, None]
         joint = shares.log()[:, None] - stds.log()[:, None] - 0.5 * z.square()
         evidence = joint.logsumexp(0)
@@ -82,11 +82,6 @@ def _fit(t: Tensor, share: float, steps: int) -> TwoGroups:
 def significant_share(t: Float[Tensor, "n"]) -> float:
     """Share of samples with t < -2; 0.023 is what chance gives."""
     return float((t < -2).double().mean())
-
-
-def spread_over_visits(mean: Float[Tensor, "n"], square: Float[Tensor, "n"]) -> Float[Tensor, "n"]:
-    """Standard deviation over visits, from running means of the score and of its square."""
-    return (square - mean.square()).clamp_min(0).sqrt()
 
 
 def stouffer(first: Float[Tensor, "n"], second: Float[Tensor, "n"], trust: Float[Tensor, "n"]) -> Float[Tensor, "n"]:

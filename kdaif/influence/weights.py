@@ -20,6 +20,7 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
+from kdaif.influence.direction import check_name
 from kdaif.influence.probes import Scores
 from kdaif.influence.statistics import stouffer, two_groups
 
@@ -66,8 +67,8 @@ def hard(t: Tensor) -> Mapping:
 
 def relu(t: Tensor) -> Mapping:
     """max(t, 0) over its mean: the rectified weights of learning to reweight (Ren et al. 2018)."""
-    scale = torch.nan_to_num(t).clamp_min(0).mean().clamp_min(1e-6)
-    return lambda t: t.clamp_min(0) / scale
+    positive = t[torch.isfinite(t)].clamp_min(0)
+    return (lambda t: t.clamp_min(0) / positive.mean()) if positive.any() else torch.ones_like
 
 
 def posterior(t: Tensor) -> Mapping:
@@ -102,7 +103,8 @@ def from_student(prior: Tensor, own: Tensor, trust: Tensor) -> Tensor:
 
 def from_both(prior: Tensor, own: Tensor, trust: Tensor) -> Tensor:
     """The teacher's as a prior that the student's own update, the more the oftener a sample was visited."""
-    return torch.where(torch.isfinite(own), stouffer(prior, torch.nan_to_num(own), trust), prior)
+    both = stouffer(prior, own, trust)
+    return torch.where(torch.isfinite(both), both, torch.where(torch.isfinite(own), own, prior))
 
 
 SOURCES: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
@@ -135,22 +137,20 @@ class Table:
     map: Mapping = field(init=False, default=torch.ones_like)
 
     def __post_init__(self) -> None:
-        for name, registry in (("source", SOURCES), ("mapping", MAPPINGS)):
-            if getattr(self, name) not in registry:
-                raise ValueError(f"{name}: got {getattr(self, name)!r}, takes one of {', '.join(registry)}")
+        check_name("source", self.source, SOURCES)
+        check_name("mapping", self.mapping, MAPPINGS)
         self.t, self.t_square, self.raw = (torch.zeros_like(self.prior) for _ in range(3))
         self.weight, self.applied = (torch.ones_like(self.prior) for _ in range(2))
         self.visits, self.harmful_visits = (torch.zeros_like(self.prior, dtype=torch.int64) for _ in range(2))
 
     def record(self, index: Int64[Tensor, "batch"], scores: Scores) -> None:
         """One more visit of the samples; a score that is not finite is no visit."""
-        seen = torch.isfinite(scores.t)
-        index, t, raw = index[seen], scores.t[seen], scores.mean[seen]
-        keep = self.smoothing
-        for running, new in ((self.t, t), (self.t_square, t.square()), (self.raw, raw)):
-            running[index] = keep * running[index] + (1 - keep) * new
-        self.visits[index] += 1
-        self.harmful_visits[index] += (t < 0).long()
+        seen, t, keep = torch.isfinite(scores.t), scores.t, self.smoothing
+        for running, new in ((self.t, t), (self.t_square, t.square()), (self.raw, scores.mean)):
+            old = running[index]
+            running[index] = torch.where(seen, keep * old + (1 - keep) * new.to(old.dtype), old)
+        self.visits[index] += seen.long()
+        self.harmful_visits[index] += (seen & (t < 0)).long()
 
     def trust(self, index: Rows = ALL) -> Float[Tensor, "rows"]:
         """1 - smoothing^visits: 0 for a sample never visited, near 1 for one often visited."""

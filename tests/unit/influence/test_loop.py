@@ -1,0 +1,593 @@
+"""The weights in a training loop: scores from the step's own backward pass, weights when they are due, and nothing else."""
+
+import copy
+import gc
+import weakref
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from kdaif.influence import InfluenceWeights
+from kdaif.influence.loop import FLOOR
+from kdaif.influence.probes import FoldProbe, HeadProbe
+from kdaif.influence.scores import loop as loop_scores
+from kdaif.metrics.detection import auroc
+from tests.unit.influence.cases import CLASSES, Lambda, averaged, cross_entropy, images, pooled, relative_error
+
+SIZE = 24
+
+
+def conv_net(seed: int = 0) -> nn.Module:
+    """No BatchNorm: what a sample's gradient is does not depend on the others."""
+    torch.manual_seed(seed)
+    return nn.Sequential(
+        nn.Conv2d(3, 6, 3, padding=1),
+        nn.GroupNorm(2, 6),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(6, 4, 3, stride=2),
+        pooled(4),
+    ).double()
+
+
+def data(seed: int = 1) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """Training and validation images."""
+    torch.manual_seed(seed)
+    return images(SIZE, 3, 8), images(16, 3, 8)
+
+
+def optimizer_of(model: nn.Module) -> torch.optim.Optimizer:
+    return torch.optim.SGD(model.parameters(), 0.05, momentum=0.9, weight_decay=0.01)
+
+
+def batches(order: Tensor, size: int = 8) -> Iterator[Tensor]:
+    yield from order.split(size)
+
+
+def one_step(
+    weights: InfluenceWeights, train: tuple[Tensor, Tensor], index: Tensor, scale: float = 1.0, **terms: Any
+) -> Tensor:
+    """Forward and backward of one batch; no optimiser step, so the model stays what it was scored at."""
+    logits = weights.model(train[0][index])
+    losses = F.cross_entropy(logits, train[1][index], reduction="none")
+    loss = weights(losses, index, **{name: term(logits, index) for name, term in terms.items()})
+    (scale * loss).backward()
+    return loss.detach()
+
+
+# --- `lagged`, all layers: the step's own backward pass gives the scores ----------------------------------------------
+
+
+@pytest.mark.parametrize("weighted", [False, True], ids=["even", "weighted"])
+@pytest.mark.parametrize("scale", [1.0, 1024.0, 0.25], ids=["plain", "loss scale", "accumulated"])
+def test_the_step_gives_the_scores_that_a_pass_of_their_own_would(scale: float, weighted: bool) -> None:
+    train, validation = data()
+    weights = InfluenceWeights(conv_net(), validation, SIZE, scope="all", refresh_steps=1000)
+    if weighted:
+        weights.table.weight.copy_(torch.linspace(0.2, 2.0, SIZE))
+    explicit = weights.probe(weights.model, cross_entropy, train)
+    for index in batches(torch.randperm(SIZE)):
+        one_step(weights, train, index, scale)
+    weights.step()
+    assert isinstance(weights.probe, FoldProbe)
+    assert weights.table.visits.tolist() == [1] * SIZE
+    assert relative_error(weights.table.own(), explicit.t.float()) < 1e-5
+    assert relative_error(weights.table.raw / weights.table.trust(), explicit.mean.float()) < 1e-5
+
+
+def test_in_half_precision_the_step_gives_nearly_the_same_scores() -> None:
+    train, validation = data()
+    model = conv_net().float()
+    train, validation = ((x.float(), y) for x, y in (train, validation))
+    weights = InfluenceWeights(model, validation, SIZE, scope="all", preconditioner="identity")
+    explicit = weights.probe(model, cross_entropy, train)
+    index = torch.arange(SIZE)
+    with torch.autocast("cpu", torch.bfloat16):
+        losses = F.cross_entropy(model(train[0]), train[1], reduction="none")
+        loss = weights(losses, index)
+    loss.backward()
+    weights.step()
+    found = weights.table.raw / weights.table.trust()
+    assert relative_error(found, explicit.mean) < 0.05
+
+
+def test_what_is_stepped_is_what_is_scored() -> None:
+    """With a term beside the label's, or in its place, all layers score the loss of the step."""
+    train, validation = data()
+    weights = InfluenceWeights(conv_net(), validation, SIZE, scope="all", preconditioner="identity")
+    weights.table.weight.copy_(torch.linspace(0.2, 2.0, SIZE))
+    given, index = weights.table.weight.clone(), torch.arange(SIZE)
+
+    def rest(logits: Tensor, index: Tensor) -> Tensor:
+        return logits.square().sum(1)
+
+    def instead(logits: Tensor, index: Tensor) -> Tensor:
+        return F.cross_entropy(logits, (train[1][index] + 1) % CLASSES, reduction="none")
+
+    def stepped(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+        logits = model(batch[0])
+        label = given * F.cross_entropy(logits, batch[1], reduction="none")
+        return label + (1 - given).clamp_min(0) * instead(logits, index) + rest(logits, index)
+
+    assert isinstance(weights.probe, FoldProbe)
+    expected = loop_scores(weights.model, stepped, train, weights.probe.directions).mean(0)
+    loss = one_step(weights, train, index, rest=rest, instead=instead)
+    assert loss == pytest.approx(float(stepped(weights.model, train).detach().mean()), rel=1e-6)
+    weights.step()
+    assert relative_error((weights.table.raw / weights.table.trust()).double(), expected) < 1e-5
+
+
+def test_a_weight_near_zero_says_nothing_of_its_sample() -> None:
+    train, validation = data()
+    weights = InfluenceWeights(conv_net(), validation, SIZE, scope="all")
+    weights.table.weight[:3] = torch.tensor([0.0, FLOOR / 10, 0.5])
+    one_step(weights, train, torch.arange(SIZE))
+    weights.step()
+    assert weights.table.visits[:4].tolist() == [0, 0, 1, 1]
+
+
+def test_only_a_backward_pass_of_the_step_counts() -> None:
+    train, validation = data()
+    plain, disturbed = (
+        InfluenceWeights(conv_net(), validation, SIZE, scope="all", refresh_steps=1000) for _ in range(2)
+    )
+    index = torch.arange(8)
+    one_step(plain, train, index)
+    plain.step()
+
+    model = disturbed.model
+    disturbed(F.cross_entropy(model(train[0][8:16]), train[1][8:16], reduction="none"), torch.arange(8, 16))  # given up
+    with torch.no_grad():
+        model(train[0])
+    cross_entropy(model, train).sum().backward()  # somebody's own gradient, before and after
+    losses = F.cross_entropy(model(train[0][index]), train[1][index], reduction="none")
+    with torch.no_grad():
+        model(train[0][:3])
+    loss = disturbed(losses, index)
+    loss.backward(retain_graph=True)
+    loss.backward()
+    cross_entropy(model, train).sum().backward()
+    disturbed.step()
+    assert torch.equal(plain.table.visits, disturbed.table.visits)
+    torch.testing.assert_close(plain.table.t, disturbed.table.t)
+
+
+def test_inputs_are_let_go_with_the_backward_pass() -> None:
+    """At once, and not when the garbage collector comes by: no cycles through the graph."""
+    train, validation = data()
+    weights = InfluenceWeights(conv_net(), validation, SIZE, scope="all", preconditioner="identity")
+    kept: list[weakref.ref[Any]] = []
+    weights.model[3].register_forward_hook(lambda layer, args, y: kept.append(weakref.ref(args[0].untyped_storage())))
+    assert isinstance(weights.probe, FoldProbe)
+    kept.clear()
+    gc.disable()
+    try:
+        losses = F.cross_entropy(weights.model(train[0]), train[1], reduction="none")
+        loss = weights(losses, torch.arange(SIZE))
+        loss.backward()
+        alive = [ref() is not None for ref in kept]
+    finally:
+        gc.enable()
+    assert alive == [False]
+
+
+@pytest.mark.parametrize(("scope", "every"), [("last", 1), ("all", 2)])
+def test_all_layers_are_scored_in_every_second_epoch(scope: str, every: int) -> None:
+    train, validation = data()
+    weights = InfluenceWeights(conv_net(), validation, SIZE, scope=scope)
+    course = []
+    for _ in range(4):
+        for index in batches(torch.randperm(SIZE)):
+            one_step(weights, train, index)
+            weights.step()
+        course.append(int(weights.table.visits.max()))
+        assert weights.table.visits.min() == weights.table.visits.max()
+    assert course == ([1, 2, 3, 4] if every == 1 else [1, 1, 2, 2])
+
+
+# --- last layer ------------------------------------------------------------------------------------------------------
+
+
+def test_the_last_layer_is_scored_on_any_loss() -> None:
+    train, validation = data()
+    weights = InfluenceWeights(conv_net(), validation, SIZE)
+    assert isinstance(weights.probe, HeadProbe)
+    explicit = weights.probe(weights.model, cross_entropy, train)
+    index = torch.arange(SIZE)
+    logits = weights.model(train[0])
+    losses = F.cross_entropy(logits, train[1], reduction="none")
+    weights(3 * losses + logits.square().sum(1), index, scored=losses)
+    assert relative_error(weights.table.own(), explicit.t.float()) < 1e-5
+
+
+@pytest.mark.parametrize("preconditioner", ["adam", "ekfac", "exact"])
+def test_the_last_layer_takes_any_preconditioner_in_the_step(preconditioner: str) -> None:
+    train, validation = data()
+    weights = InfluenceWeights(conv_net(), validation, SIZE, preconditioner=preconditioner)
+    explicit = weights.probe(weights.model, cross_entropy, train)
+    one_step(weights, train, torch.arange(SIZE))
+    weights.step()
+    assert relative_error(weights.table.own(), explicit.t.float()) < 1e-5
+
+
+# --- when scores are made and weights change -------------------------------------------------------------------------
+
+
+def test_online_weights_the_batch_by_its_own_scores() -> None:
+    train, validation = data()
+    for scope in ("last", "all"):
+        weights = InfluenceWeights(conv_net(), validation, SIZE, scope=scope, update="online")
+        index = torch.arange(8)
+        explicit = weights.probe(weights.model, cross_entropy, (train[0][:8], train[1][:8]))
+        loss = one_step(weights, train, index)
+        expected = 2 * torch.sigmoid(explicit.t)
+        torch.testing.assert_close(weights.table.applied[index].double(), expected, rtol=1e-4, atol=1e-4)
+        losses = cross_entropy(weights.model, (train[0][:8], train[1][:8]))
+        assert float(loss) == pytest.approx(float((expected * losses.detach()).sum() / expected.sum()), rel=1e-4)
+
+
+def test_lagged_weights_change_at_the_end_of_the_epoch() -> None:
+    train, validation = data()
+    weights = InfluenceWeights(conv_net(), validation, SIZE)
+    for index in batches(torch.randperm(SIZE)):
+        assert torch.equal(weights.table.weight, torch.ones(SIZE))
+        one_step(weights, train, index)
+        weights.step()
+    torch.testing.assert_close(weights.table.weight, 2 * torch.sigmoid(weights.table.own()))
+    index = torch.arange(8)
+    losses = cross_entropy(weights.model, (train[0][:8], train[1][:8]))
+    loss = one_step(weights, train, index)
+    w = weights.table.weight[:8].double()
+    assert float(loss) == pytest.approx(float((w * losses.detach()).sum() / w.sum()), rel=1e-6)
+    torch.testing.assert_close(weights.table.applied[index], weights.table.weight[index])
+
+
+@pytest.mark.parametrize("accumulated", [1, 2, 3])
+def test_an_epoch_ends_whatever_the_steps_are(accumulated: int) -> None:
+    """Several batches to an optimiser step, none of which ends where the epoch does."""
+    train, validation = data()
+    weights = InfluenceWeights(conv_net(), validation, SIZE)
+    fitted = []
+    for number in range(24):
+        one_step(weights, train, torch.randint(0, SIZE, (7,)), 1 / accumulated)
+        if (number + 1) % accumulated == 0:
+            before = weights.table.weight.clone()
+            weights.step()
+            fitted.append(not torch.equal(before, weights.table.weight))
+    epochs = 24 * 7 // SIZE
+    assert epochs - 1 <= sum(fitted) <= epochs
+
+
+def test_periodic_weights_change_when_the_set_is_scored_anew() -> None:
+    train, validation = data()
+    model = conv_net()
+    weights = InfluenceWeights(model, validation, SIZE, update="periodic", scope="all")
+    assert not any(module._forward_hooks for module in model.modules())
+    optimizer = optimizer_of(model)
+    for index in batches(torch.randperm(SIZE)):
+        one_step(weights, train, index)
+        optimizer.step()
+        weights.step()
+    assert weights.table.visits.sum() == 0
+    assert torch.equal(weights.table.weight, torch.ones(SIZE))
+    explicit = weights.probe(model, cross_entropy, train)
+    weights.rescore((index, (train[0][index], train[1][index])) for index in batches(torch.arange(SIZE)))
+    assert relative_error(weights.table.own(), explicit.t.float()) < 1e-5
+    torch.testing.assert_close(weights.table.weight, 2 * torch.sigmoid(weights.table.own()))
+
+
+def test_two_phases_score_and_stay_neutral() -> None:
+    train, validation = data()
+    weights = InfluenceWeights(conv_net(), validation, SIZE, update="two_phase")
+    for _ in range(3):
+        for index in batches(torch.randperm(SIZE)):
+            one_step(weights, train, index)
+            weights.step()
+    assert weights.table.visits.tolist() == [3] * SIZE
+    assert torch.equal(weights.table.weight, torch.ones(SIZE))
+    second = InfluenceWeights(conv_net(), validation, SIZE, prior=weights.table.influence(), source="teacher")
+    torch.testing.assert_close(second.table.weight, 2 * torch.sigmoid(weights.table.own()))
+
+
+def test_warmup_holds_the_students_scores_back() -> None:
+    train, validation = data()
+    for update in ("lagged", "online"):
+        weights = InfluenceWeights(conv_net(), validation, SIZE, update=update, warmup=2 * SIZE)
+        changed = []
+        for _ in range(3):
+            for index in batches(torch.randperm(SIZE)):
+                one_step(weights, train, index)
+                weights.step()
+            changed.append(not torch.equal(weights.table.applied, torch.ones(SIZE)))
+        assert changed == [False, False, True]
+
+
+def test_a_new_direction_is_taken_when_it_is_due() -> None:
+    train, validation = data()
+    weights = InfluenceWeights(conv_net(), validation, SIZE, refresh_steps=2, validation_batch=8)
+    probes = []
+    for index in batches(torch.randperm(SIZE)):
+        one_step(weights, train, index)
+        probes.append(weights.probe)
+        weights.step()
+    assert probes[0] is probes[1]
+    assert probes[2] is not probes[1]
+    assert weights.probe is not probes[2]  # the epoch has ended
+    drawn = [probe.inputs for probe in (probes[0], probes[2])]
+    assert drawn[0].shape == (8, 5)
+    assert not torch.allclose(*drawn)
+
+
+# --- a guest in the loop ---------------------------------------------------------------------------------------------
+
+
+def with_noise(seed: int = 0) -> nn.Module:
+    torch.manual_seed(seed)
+    return nn.Sequential(
+        nn.Conv2d(3, 6, 3),
+        nn.BatchNorm2d(6),
+        nn.ReLU(inplace=True),
+        nn.Dropout(0.3),
+        nn.Conv2d(6, 4, 3),
+        nn.BatchNorm2d(4),
+        pooled(4),
+    )
+
+
+@pytest.mark.parametrize(
+    ("scope", "update"), [("last", "lagged"), ("all", "lagged"), ("all", "online"), ("last", "periodic")]
+)
+def test_neutral_weights_train_exactly_as_no_weights(scope: str, update: str) -> None:
+    (inputs, labels), (x, y) = data()
+    inputs, validation = inputs.float(), (x.float(), y)
+    finals = []
+    for guest in (False, True):
+        model = with_noise()
+        model[5].eval()  # a user's frozen statistics
+        optimizer = optimizer_of(model)
+        weights = (
+            InfluenceWeights(model, validation, SIZE, scope=scope, update=update, mapping="neutral", refresh_steps=2)
+            if guest
+            else None
+        )
+        torch.manual_seed(5)
+        for _ in range(2):
+            for index in batches(torch.randperm(SIZE)):
+                losses = F.cross_entropy(model(inputs[index]), labels[index], reduction="none")
+                loss = losses.mean() if weights is None else weights(losses, index)
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                if weights is not None:
+                    weights.step()
+            if weights is not None and update == "periodic":
+                weights.rescore([(torch.arange(SIZE), (inputs, labels))])
+        finals.append(model)
+    assert finals[1].training
+    assert not finals[1][5].training
+    for (name, plain), (_, weighted) in zip(
+        finals[0].state_dict().items(), finals[1].state_dict().items(), strict=True
+    ):
+        assert torch.equal(plain, weighted), name
+
+
+def test_a_resumed_run_is_the_same_run() -> None:
+    train, validation = data()
+
+    def epoch(weights: InfluenceWeights, optimizer: torch.optim.Optimizer, number: int) -> None:
+        order = torch.randperm(SIZE, generator=torch.Generator().manual_seed(number))
+        for index in batches(order):
+            optimizer.zero_grad()
+            one_step(weights, train, index)
+            optimizer.step()
+            weights.step()
+
+    for scope in ("last", "all"):
+        settings = {"scope": scope, "validation_batch": 12, "refresh_steps": 2}
+        first = InfluenceWeights(conv_net(), validation, SIZE, **settings)
+        optimizer = optimizer_of(first.model)
+        for number in range(3):
+            epoch(first, optimizer, number)
+        model = copy.deepcopy(first.model)
+        for module in model.modules():
+            module._forward_hooks.clear()
+            module._forward_pre_hooks.clear()
+        second = InfluenceWeights(model, validation, SIZE, **settings)
+        second.load_state_dict(copy.deepcopy(first.state_dict()))
+        resumed = optimizer_of(second.model)
+        resumed.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+        for number in range(3, 6):
+            epoch(first, optimizer, number)
+            epoch(second, resumed, number)
+        for name, tensor in first.table.state_dict().items():
+            assert torch.equal(tensor.nan_to_num(7), second.table.state_dict()[name].nan_to_num(7)), name
+        assert first.table.visits.min() == (6 if scope == "last" else 3)
+
+
+def test_closing_takes_all_hooks_off() -> None:
+    _, validation = data()
+    model = conv_net()
+    for scope in ("last", "all"):
+        weights = InfluenceWeights(model, validation, SIZE, scope=scope)
+        assert any(module._forward_hooks for module in model.modules())
+        weights.close()
+        hooks = [(m._forward_hooks, m._forward_pre_hooks, m._backward_hooks) for m in model.modules()]
+        assert not any(any(kinds) for kinds in hooks)
+
+
+def test_two_guests_do_not_disturb_each_other() -> None:
+    train, validation = data()
+    model = conv_net()
+    alone = InfluenceWeights(copy.deepcopy(model), validation, SIZE, scope="all")
+    one_step(alone, train, torch.arange(8))
+    alone.step()
+    both = [InfluenceWeights(model, validation, SIZE, scope=scope) for scope in ("all", "last")]
+    losses = F.cross_entropy(model(train[0][:8]), train[1][:8], reduction="none")
+    loss = both[0](losses, torch.arange(8))
+    both[1](losses, torch.arange(8))
+    loss.backward()
+    for weights in both:
+        weights.step()
+    torch.testing.assert_close(both[0].table.t, alone.table.t)
+    assert both[1].table.visits[:8].tolist() == [1] * 8
+
+
+# --- it finds wrong labels -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scope", ["last", "all"])
+@pytest.mark.parametrize("update", ["lagged", "online", "periodic", "two_phase"])
+def test_wrong_labels_get_lower_weights(update: str, scope: str) -> None:
+    torch.manual_seed(0)
+    centres = 3 * torch.randn(4, 8)
+    clean = torch.randint(0, 4, (400,))
+    x = centres[clean] + torch.randn(400, 8)
+    flipped = torch.arange(400) % 10 < 3
+    y = torch.where(flipped, (clean + 1) % 4, clean)
+    model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4))
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    weights = InfluenceWeights(model, (x[300:], clean[300:]), size=300, update=update, scope=scope)
+    for epoch in range(8):
+        if update == "periodic" and epoch % 2 == 1:
+            weights.rescore([(torch.arange(300), (x[:300], y[:300]))])
+        for index in torch.randperm(300).split(50):
+            loss = weights(F.cross_entropy(model(x[index]), y[index], reduction="none"), index)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            weights.step()
+    assert auroc(-weights.table.influence().numpy(), flipped[:300].numpy()) > 0.95
+    weight = weights.table.applied
+    if update == "two_phase":
+        assert torch.equal(weight, torch.ones(300))
+    else:
+        assert auroc(-weight.numpy(), flipped[:300].numpy()) > 0.9
+        assert weight[flipped[:300]].mean() < 0.5 < 1 < weight[~flipped[:300]].mean()
+
+
+# --- bad input -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"update": "never"}, "update: got 'never', takes one of online, lagged, periodic, two_phase"),
+        ({"mapping": "cubic"}, "mapping: got 'cubic', takes one of neutral, sigmoid, hard, relu, posterior"),
+        ({"source": "god"}, "source: got 'god', takes one of teacher, student, both"),
+        ({"scope": "first"}, "scope: got 'first', takes last or all"),
+        (
+            {"preconditioner": "newton"},
+            "preconditioner: got 'newton', takes one of identity, adam, whiten, kfac, ekfac, exact",
+        ),
+        ({"size": 0}, "size: got 0, takes the number of training samples"),
+        ({"prior": torch.zeros(3)}, "prior and disputed must have shape (24,), got (3,) and (24,)"),
+        (
+            {"validation": (torch.zeros(1, 3, 8, 8), torch.zeros(1).long())},
+            "validation: influence needs at least 2 validation samples, got 1",
+        ),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_bad_settings_are_refused_with_one_sentence(settings: dict[str, Any], sentence: str) -> None:
+    _, validation = data()
+    given: dict[str, Any] = {"validation": validation, "size": SIZE} | settings
+    with pytest.raises(ValueError, match=r".") as caught:
+        InfluenceWeights(conv_net(), **given)
+    assert str(caught.value) == sentence
+
+
+def test_losses_and_index_must_fit() -> None:
+    train, validation = data()
+    weights = InfluenceWeights(conv_net(), validation, SIZE)
+    losses = cross_entropy(weights.model, train)
+    with pytest.raises(
+        ValueError, match=r"^losses and index must have one entry a sample, got shapes \(24,\) and \(8,\)$"
+    ):
+        # past the shapes in the signature, which only tests check
+        InfluenceWeights.__call__.__wrapped__(weights, losses, torch.arange(8))  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("scope", ["last", "all"])
+def test_losses_from_elsewhere_are_refused(scope: str) -> None:
+    train, validation = data()
+    weights = InfluenceWeights(conv_net(), validation, SIZE, scope=scope)
+    other = conv_net(seed=3)
+    with pytest.raises(
+        ValueError, match=r"^no forward pass of the model was seen before the losses; call the model itself"
+    ):
+        weights(cross_entropy(other, train), torch.arange(SIZE))
+    parts = weights.model[4](weights.model[:4](train[0]))  # its parts, not itself
+    with pytest.raises(ValueError, match=r"^no forward pass of the model was seen"):
+        weights(F.cross_entropy(parts, train[1], reduction="none"), torch.arange(SIZE))
+
+
+def test_two_passes_in_one_loss_need_all_layers() -> None:
+    train, validation = data()
+    both = {
+        scope: InfluenceWeights(conv_net(), validation, SIZE, scope=scope, preconditioner="identity")
+        for scope in ("last", "all")
+    }
+    for scope, weights in both.items():
+        losses = cross_entropy(weights.model, train) + cross_entropy(weights.model, (train[0].flip(3), train[1]))
+        if scope == "last":
+            with pytest.raises(
+                ValueError, match=r"^the last layer must run once for a loss, got 2 runs; use scope='all'$"
+            ):
+                weights(losses, torch.arange(SIZE))
+        else:
+            weights(losses, torch.arange(SIZE)).backward()
+            weights.step()
+            explicit = sum(
+                loop_scores(weights.model, cross_entropy, (x, train[1]), weights.probe.directions).mean(0)
+                for x in (train[0], train[0].flip(3))
+            )
+            assert relative_error((weights.table.raw / weights.table.trust()).double(), explicit) < 1e-5
+
+
+def test_a_model_that_cannot_be_scored_in_the_step_is_told_at_once() -> None:
+    class Scale(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = nn.Parameter(torch.ones(4))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x * self.scale
+
+    class Bypassed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc, self.head = nn.Linear(4, 4), averaged(4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(F.linear(x, self.fc.weight))
+
+    validation = torch.randn(16, 5, 4), torch.randint(0, CLASSES, (16,))
+    wanted = r"^influence cannot be taken in the step itself \(.*(Scale '0'|do not add up).*\); use update='periodic'$"
+    for model in (nn.Sequential(Scale(), averaged(4)), Bypassed()):
+        with pytest.raises(ValueError, match=wanted):
+            InfluenceWeights(model, validation, 16, scope="all")
+        InfluenceWeights(model, validation, 16)  # its last layer is like any other
+        weights = InfluenceWeights(model, validation, 16, scope="all", update="periodic", preconditioner="identity")
+        with pytest.warns(UserWarning, match=r"scoring by forward mode instead"):
+            weights.rescore([(torch.arange(16), validation)])
+        assert weights.table.visits.tolist() == [1] * 16
+
+
+def test_batches_of_any_kind_serve_as_validation() -> None:
+    """A criterion of the user's own takes what the loader gives; every batch is a fold."""
+    torch.manual_seed(0)
+    model = nn.Sequential(Lambda(lambda x: x.mean(1)), nn.Linear(4, CLASSES))
+    loader = [{"x": torch.randn(6, 5, 4), "y": torch.randint(0, CLASSES, (6,))} for _ in range(3)]
+
+    def criterion(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+        return F.cross_entropy(model(batch["x"]), batch["y"], reduction="none")
+
+    for scope in ("last", "all"):
+        weights = InfluenceWeights(model, loader, 6, scope=scope, criterion=criterion)
+        weights(criterion(model, loader[0]), torch.arange(6)).backward()
+        weights.step()
+        assert weights.table.visits.tolist() == [1] * 6
+        weights.close()

@@ -1,0 +1,532 @@
+"""Scores against the per-sample loop, in every layer; against a reference of their own where BatchNorm mixes samples."""
+
+import warnings
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from kdaif.influence.calls import evaluating, restored, taps
+from kdaif.influence.layers import RULES
+from kdaif.influence.scores import (
+    SCORERS,
+    contributions,
+    gradient,
+    layerwise,
+    loop,
+    obstacle,
+)
+from tests.unit.influence.cases import (
+    CASES,
+    CLASSES,
+    Batch,
+    Lambda,
+    averaged,
+    cross_entropy,
+    images,
+    made,
+    pooled,
+    random_directions,
+    relative_error,
+    sequences,
+    tokens,
+)
+
+pytestmark = pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
+few = settings(max_examples=12, deadline=None, derandomize=True)
+
+
+# --- equality with the per-sample loop -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("count", [1, 3])  # one direction moves the output first, several gather the gradients first
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+    ("scorer", "bar"), [("layerwise", 1e-10), ("jvp", 1e-10), ("finite-difference", 1e-3)], ids=lambda value: str(value)
+)
+def test_every_scorer_equals_the_loop(scorer: str, bar: float, name: str, count: int) -> None:
+    model, batch = made(name)
+    model.eval()
+    directions = random_directions(model, count)
+    scores = SCORERS[scorer](model, cross_entropy, batch, directions)
+    assert scores.shape == (count, len(batch[1]))
+    assert relative_error(scores, loop(model, cross_entropy, batch, directions)) < bar
+
+
+def test_every_rule_has_a_case() -> None:
+    scored = {type(module) for name in CASES for module in made(name)[0].modules()}
+    assert set(RULES) <= scored
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_single_precision_stays_within_1e_5_of_the_loop(name: str) -> None:
+    model, batch = made(name)
+    model.eval()
+    directions = random_directions(model, 2)
+    reference = loop(model, cross_entropy, batch, directions)
+    model.float()
+    inputs = batch[0].float() if batch[0].is_floating_point() else batch[0]
+    scores = layerwise(
+        model, cross_entropy, (inputs, batch[1]), [{n: t.float() for n, t in v.items()} for v in directions]
+    )
+    assert relative_error(scores.double(), reference) < 1e-5
+
+
+def check(model: nn.Module, batch: Batch) -> None:
+    """Layer-wise scores along one and along several directions, all and some parameters: within 1e-5 of the loop."""
+    model = model.double().eval()
+    names = list(dict(model.named_parameters()))
+    for count, chosen in ((1, names), (3, names), (2, names[:1])):
+        directions = random_directions(model, count, chosen)
+        scores = layerwise(model, cross_entropy, batch, directions)
+        assert relative_error(scores, loop(model, cross_entropy, batch, directions)) < 1e-5
+
+
+sizes = st.integers(1, 5)
+
+
+@few
+@given(batch=sizes, width=sizes, out=sizes, length=st.integers(0, 4), bias=st.booleans(), seed=sizes)
+def test_linear_of_any_shape(batch: int, width: int, out: int, length: int, bias: bool, seed: int) -> None:
+    torch.manual_seed(seed)
+    layer = nn.Linear(width, out, bias=bias)
+    if length:
+        check(nn.Sequential(layer, averaged(out)), sequences(batch, length, width))
+    else:
+        check(
+            nn.Sequential(Lambda(lambda x: x.mean(1)), layer, nn.Tanh(), nn.Linear(out, 3)), sequences(batch, 2, width)
+        )
+
+
+@few
+@given(
+    batch=sizes,
+    channels=st.integers(1, 2),
+    out=st.integers(1, 2),
+    groups=st.integers(1, 3),
+    kernel=st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    stride=st.integers(1, 3),
+    dilation=st.integers(1, 2),
+    padding=st.sampled_from([0, 1, (1, 2), "same", "valid"]),
+    mode=st.sampled_from(["zeros", "reflect", "replicate", "circular"]),
+    bias=st.booleans(),
+    dimensions=st.integers(1, 2),
+)
+def test_conv_of_any_shape(
+    batch: int,
+    channels: int,
+    out: int,
+    groups: int,
+    kernel: tuple[int, int],
+    stride: int,
+    dilation: int,
+    padding: Any,
+    mode: str,
+    bias: bool,
+    dimensions: int,
+) -> None:
+    torch.manual_seed(0)
+    stride = 1 if padding == "same" else stride
+    one = dimensions == 1
+    padding = padding[0] if one and isinstance(padding, tuple) else padding
+    layer = (nn.Conv1d if one else nn.Conv2d)(
+        groups * channels,
+        groups * out,
+        kernel[0] if one else kernel,
+        stride=stride,
+        dilation=dilation,
+        padding=padding,
+        padding_mode=mode,
+        groups=groups,
+        bias=bias,
+    )
+    data = sequences(batch, groups * channels, 7) if one else images(batch, groups * channels, 6)
+    check(nn.Sequential(layer, pooled(groups * out)), data)
+
+
+@few
+@given(
+    batch=st.integers(2, 5), channels=sizes, size=st.integers(1, 4), kind=st.sampled_from(["batch", "group", "layer"])
+)
+def test_norms_of_any_shape(batch: int, channels: int, size: int, kind: str) -> None:
+    torch.manual_seed(0)
+    width = 2 * channels
+    norm = {
+        "batch": nn.BatchNorm2d(width),
+        "group": nn.GroupNorm(channels, width),
+        "layer": nn.LayerNorm((width, size, size)),
+    }[kind]
+    pixels = size if kind == "layer" else size + 1  # over a single pixel a norm leaves nothing
+    check(nn.Sequential(Lambda(torch.sin), norm, pooled(width)), images(batch, width, pixels))
+
+
+@few
+@given(
+    batch=sizes,
+    length=sizes,
+    vocabulary=st.integers(2, 6),
+    padding=st.sampled_from([None, 0, -1]),
+    width=st.integers(2, 4),
+)
+def test_embedding_of_any_shape(batch: int, length: int, vocabulary: int, padding: int | None, width: int) -> None:
+    torch.manual_seed(0)
+    data = tokens(batch, length, vocabulary)
+    data[0][0, 0] = 1 if padding == 0 else 0  # at least one that is not padding
+    check(nn.Sequential(nn.Embedding(vocabulary, width, padding_idx=padding), averaged(width)), data)
+
+
+@pytest.mark.parametrize("chunk", [1, 50, 10**9])
+def test_scores_do_not_depend_on_how_many_gradients_are_held_at_once(
+    monkeypatch: pytest.MonkeyPatch, chunk: int
+) -> None:
+    monkeypatch.setattr("kdaif.influence.layers.CHUNK", chunk)
+    for name in ("conv stride, padding", "linear on sequences"):
+        model, batch = made(name)
+        directions = random_directions(model.eval(), 3)
+        scores = layerwise(model, cross_entropy, batch, directions)
+        assert relative_error(scores, loop(model, cross_entropy, batch, directions)) < 1e-10
+
+
+def test_channels_last_images_score_alike() -> None:
+    model, (inputs, labels) = made("in-place residual")
+    directions = random_directions(model.eval(), 3)
+    reference = loop(model, cross_entropy, (inputs, labels), directions)
+    model.to(memory_format=torch.channels_last)
+    batch = inputs.contiguous(memory_format=torch.channels_last), labels
+    assert relative_error(layerwise(model, cross_entropy, batch, directions), reference) < 1e-10
+
+
+def test_a_direction_may_leave_parameters_out() -> None:
+    model, batch = made("transformer")
+    names = ["tokens.weight", "attention.key.bias", "norm2.weight", "head.weight"]
+    (v,) = random_directions(model.eval(), 1, names)
+    assert relative_error(layerwise(model, cross_entropy, batch, [v]), loop(model, cross_entropy, batch, [v])) < 1e-10
+
+
+def test_contributions_tell_layers_apart() -> None:
+    model, batch = made("called twice")
+    directions = random_directions(model, 2)
+    shares = contributions(model, cross_entropy, batch, directions)
+    assert set(shares) == {"first", "twice", "head"}
+    for layer, share in shares.items():
+        alone = [{name: t for name, t in v.items() if name.startswith(layer)} for v in directions]
+        assert relative_error(share, loop(model, cross_entropy, batch, alone)) < 1e-10
+
+
+def test_half_precision_keeps_the_scores() -> None:
+    model, batch = made("in-place residual")
+    model.eval().float()
+    inputs = batch[0].float()
+    directions = random_directions(model, 3)
+    reference = loop(model, cross_entropy, (inputs, batch[1]), directions)
+
+    def in_bf16(model: nn.Module, batch: Batch) -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = model(batch[0])
+        return F.cross_entropy(logits.float(), batch[1], reduction="none")
+
+    scores = layerwise(model, in_bf16, (inputs, batch[1]), directions)
+    assert scores.dtype == torch.float32
+    assert relative_error(scores, reference) < 0.05
+
+
+# --- the sum over samples is the batch's ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
+@pytest.mark.parametrize("scorer", ["layerwise", "jvp", "loop"])
+@pytest.mark.parametrize("name", ["batch norm 1d", "batch norm 2d", "in-place residual", "transformer", "tied weights"])
+def test_scores_add_up_to_the_batch_gradient(name: str, scorer: str, training: bool) -> None:
+    model, batch = made(name)
+    model.train(training)
+    (v,) = random_directions(model, 1)
+    total = gradient(model, cross_entropy, [batch], list(v), reduction="sum")
+    expected = sum((total[name] * v[name]).sum() for name in v)
+    (scores,) = SCORERS[scorer](model, cross_entropy, batch, [v])
+    assert float((scores.sum() - expected).abs() / scores.abs().sum()) < 1e-6
+
+
+# --- BatchNorm in train mode -----------------------------------------------------------------------------------------
+
+
+def give_own_copies(model: nn.Module, copies: list[dict[str, Tensor]]) -> None:
+    """In the next forward pass row i of a layer's output comes from the layer with the parameters copies[i]."""
+    layers = dict(model.named_modules())
+
+    def own_rows(name: str) -> None:
+        def replace(layer: nn.Module, args: tuple[Tensor, ...], _: Tensor) -> Tensor:
+            handle.remove()  # the layer itself is called from in here
+            buffers = {key: value.clone() for key, value in layer.named_buffers()}
+            rows = []
+            for i, copy in enumerate(copies):
+                own = {key.removeprefix(f"{name}."): v for key, v in copy.items() if key.rpartition(".")[0] == name}
+                rows.append(torch.func.functional_call(layer, own | buffers, args)[i])
+            return torch.stack(rows)
+
+        handle = layers[name].register_forward_hook(replace)
+
+    for name in {key.rpartition(".")[0] for key in copies[0]}:
+        own_rows(name)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("name", ["batch norm 1d", "batch norm 1d on sequences", "batch norm 2d", "in-place residual"])
+def test_in_train_mode_a_sample_counts_what_passes_through_its_rows(name: str, count: int) -> None:
+    """The reference gives each sample parameters of its own and differentiates the total loss in them."""
+    model, batch = made(name)
+    model.train()
+    copies = [
+        {key: p.detach().clone().requires_grad_() for key, p in model.named_parameters()} for _ in range(len(batch[1]))
+    ]
+    give_own_copies(model, copies)
+    with restored(model):
+        total = cross_entropy(model, batch).sum()
+    directions = random_directions(model, count)
+    gradients = [torch.autograd.grad(total, list(copy.values()), retain_graph=True) for copy in copies]
+    expected = torch.stack(
+        [
+            torch.stack([sum((g * v[k]).sum() for k, g in zip(v, own, strict=True)) for own in gradients])
+            for v in directions
+        ]
+    )
+    scores = layerwise(model, cross_entropy, batch, directions)
+    assert relative_error(scores, expected) < 1e-10
+    assert (
+        relative_error(scores, loop(model, cross_entropy, batch, directions)) > 1e-2
+    )  # another reading of the same sum
+
+
+@pytest.mark.parametrize("scorer", SCORERS)
+def test_scoring_moves_neither_statistics_nor_modes_nor_random_numbers(scorer: str) -> None:
+    model, batch = made("batch norm 2d")
+    model.insert(3, nn.Dropout(0.5))
+    model.train()
+    model[1].eval()
+    model[2].train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    torch.manual_seed(7)
+    expected = torch.rand(3)
+    torch.manual_seed(7)
+    SCORERS[scorer](model, cross_entropy, batch, random_directions_without_draws(model))
+    assert torch.equal(torch.rand(3), expected)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert [module.training for module in (model, model[1], model[2])] == [True, False, True]
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def random_directions_without_draws(model: nn.Module) -> list[dict[str, Tensor]]:
+    return [{name: torch.ones_like(p) for name, p in model.named_parameters()}]
+
+
+@pytest.mark.parametrize("scorer", SCORERS)
+def test_dropout_drops_the_same_in_every_pass(scorer: str) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(5, 8), nn.Tanh(), nn.Dropout(0.5), nn.Linear(8, CLASSES)).double()
+    batch = torch.randn(6, 5, dtype=torch.float64), torch.randint(0, CLASSES, (6,))
+    directions = random_directions(model, 2)
+    torch.manual_seed(3)
+    scores = SCORERS[scorer](model, cross_entropy, batch, directions)
+    torch.manual_seed(3)
+    assert relative_error(scores, loop(model, cross_entropy, batch, directions)) < 1e-3
+
+
+def test_evaluating_puts_every_module_back_in_its_own_mode() -> None:
+    model = nn.Sequential(nn.BatchNorm1d(2), nn.Sequential(nn.BatchNorm1d(2), nn.Dropout()))
+    model.train()
+    model[1][0].eval()
+    with evaluating(model):
+        assert not any(module.training for module in model.modules())
+    assert [module.training for module in model.modules()] == [True, True, True, False, True]
+
+
+# --- what the layer-wise product cannot do ---------------------------------------------------------------------------
+
+
+class Scale(nn.Module):
+    """A module of the user's own."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.rand(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.scale
+
+
+class WithMultihead(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(4, 2, batch_first=True)
+        self.head = averaged(4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(x + self.attention(x, x, x, need_weights=False)[0])
+
+
+class Functional(nn.Module):
+    """Calls `fc` and also takes its weight; `bare` is never called at all."""
+
+    def __init__(self, bare: bool) -> None:
+        super().__init__()
+        self.first, self.fc, self.head = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, CLASSES)
+        self.bare = bare
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x.mean(1)).tanh()
+        return self.head(F.linear(x if self.bare else self.fc(x), self.fc.weight).tanh())
+
+
+class Merged(nn.Module):
+    """Folds a sequence into the batch axis before a Linear."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc, self.head = nn.Linear(4, 4), averaged(4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.fc(x.flatten(0, 1)).view_as(x))
+
+
+class Prototypes(nn.Module):
+    """Compares samples with projected prototypes: rows that are no samples, as many of them as samples by accident."""
+
+    def __init__(self, rows: int) -> None:
+        super().__init__()
+        self.register_buffer("prototypes", torch.randn(rows, 4))
+        self.fc, self.head = nn.Linear(4, 4), nn.Linear(rows, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head((x.mean(1) @ self.fc(self.prototypes).T).tanh())
+
+
+class SequenceFirst(nn.Module):
+    """Works on (length, batch, width), with as many steps as samples."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc, self.head = nn.Linear(4, 4), averaged(4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.fc(x.transpose(0, 1)).tanh().transpose(0, 1))
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: nn.Sequential(Scale(4), averaged(4)), "Scale '0'"),
+        (WithMultihead, "MultiheadAttention 'attention'"),
+        (lambda: Functional(bare=True), "do not add up"),
+        (lambda: Functional(bare=False), "do not add up"),
+        (Merged, "'fc' has an output of 15 rows for 5 samples"),
+        (lambda: Prototypes(5), "do not add up"),
+        (lambda: Prototypes(1), "shapes cannot be multiplied"),
+        (SequenceFirst, "do not add up"),
+    ],
+    ids=[
+        "custom",
+        "multihead",
+        "functional",
+        "functional and called",
+        "merged",
+        "prototypes",
+        "one row",
+        "length first",
+    ],
+)
+def test_fallback_is_right_and_says_why(make: Callable[[], nn.Module], said: str) -> None:
+    torch.manual_seed(0)
+    model = make().double()
+    length = 5 if isinstance(model, SequenceFirst) else 3
+    batch = sequences(5, length, 4)
+    directions = random_directions(model, 2)
+    with pytest.warns(UserWarning, match="layer-wise influence is not possible") as caught:
+        scores = layerwise(model, cross_entropy, batch, directions)
+    assert said in str(caught[0].message)
+    assert relative_error(scores, loop(model, cross_entropy, batch, directions)) < 1e-10
+
+
+def test_only_the_parameters_in_the_direction_must_be_in_known_layers() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(Scale(4), averaged(4)).double()
+    batch = sequences(5, 3, 4)
+    directions = random_directions(model, 2, ["1.2.weight", "1.2.bias"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        scores = layerwise(model, cross_entropy, batch, directions)
+    assert relative_error(scores, loop(model, cross_entropy, batch, directions)) < 1e-10
+
+
+def test_obstacles_are_looked_for_once_for_a_model() -> None:
+    model, batch = made("linear")
+    calls = []
+
+    def counting(model: nn.Module, batch: Batch) -> Tensor:
+        calls.append(1)
+        return cross_entropy(model, batch)
+
+    names = list(dict(model.named_parameters()))
+    assert obstacle(model, counting, batch, names) == ""
+    assert obstacle(model, counting, batch, names) == ""
+    assert len(calls) == 1
+
+
+def test_a_model_without_any_way_gets_one_clear_error() -> None:
+    torch.manual_seed(0)
+    normed = nn.utils.parametrizations.weight_norm(nn.Linear(4, 4))  # no layer's own weight, and no forward rule
+    model = nn.Sequential(normed, averaged(4)).double()
+    batch = sequences(5, 3, 4)
+    directions = random_directions(model, 1)
+    wanted = "Sequential cannot be scored by forward mode .*; use the scorer 'finite-difference' or 'loop'"
+    with pytest.warns(UserWarning, match="ParametrizedLinear"), pytest.raises(ValueError, match=wanted) as caught:
+        layerwise(model, cross_entropy, batch, directions)
+    assert "\n" not in str(caught.value)
+    found = SCORERS["finite-difference"](model, cross_entropy, batch, directions)
+    assert relative_error(found, loop(model, cross_entropy, batch, directions)) < 1e-3
+
+
+@pytest.mark.parametrize("scorer", ["layerwise", "jvp"])
+def test_losses_that_do_not_depend_on_the_parameters_are_refused(scorer: str) -> None:
+    model, batch = made("linear")
+
+    def detached(model: nn.Module, batch: Batch) -> Tensor:
+        return cross_entropy(model, batch).detach().clone() if scorer == "layerwise" else batch[0].sum(1)
+
+    with pytest.raises(ValueError, match="the losses do not depend on any scored parameter"):
+        SCORERS[scorer](model, detached, batch, random_directions(model, 1))
+
+
+def test_no_batches_give_no_gradient() -> None:
+    model, _ = made("linear")
+    with pytest.raises(ValueError, match="no batches were given to take a gradient from"):
+        gradient(model, cross_entropy, [], ["0.weight"])
+
+
+def test_gradient_is_the_mean_over_all_samples_of_all_batches() -> None:
+    model, (inputs, labels) = made("linear")
+    names = list(dict(model.named_parameters()))
+    whole = gradient(model, cross_entropy, [(inputs, labels)], names)
+    parts = gradient(model, cross_entropy, [(inputs[:2], labels[:2]), (inputs[2:], labels[2:])], names)
+    assert all(torch.allclose(whole[name], parts[name]) for name in names)
+
+
+def test_taps_stop_at_the_scored_layers() -> None:
+    model, batch = made("called twice")
+    losses, tapped = taps(model, cross_entropy, batch, ["twice.weight"])
+    assert torch.equal(losses, cross_entropy(model, batch).detach())
+    assert [call.name for call, _ in tapped] == ["twice", "twice"]
+    hooks = [module._forward_hooks for module in model.modules()]
+    assert not any(hooks)
+
+
+def test_layers_chain_in_their_order() -> None:
+    model, batch = made("in-place residual")
+    _, tapped = taps(model, cross_entropy, batch, [name for name, _ in model.named_parameters()])
+    order = [call.name for call, _ in tapped]
+    assert order == ["stem", "bn1", "conv", "bn2", "head"]
+    assert all(a != b for a, b in pairwise(order))
