@@ -198,4 +198,5 @@ class ProgressBar(Callback):
             self.task = None
 
     def close(self) -> None:
-        self.bar.stop()
+        if self.console.is_terminal:
+            self.bar.stop()

@@ -7,7 +7,9 @@ import pytest
 from jaxtyping import install_import_hook
 
 # shapes in the signatures are promises: hold them in tests, free of cost in use
-install_import_hook(["kdaif.data", "kdaif.models", "kdaif.distill", "kdaif.influence"], "beartype.beartype")
+install_import_hook(
+    ["kdaif.data", "kdaif.models", "kdaif.distill", "kdaif.influence", "kdaif.audit"], "beartype.beartype"
+)
 
 
 @pytest.fixture(autouse=True)

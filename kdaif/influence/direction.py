@@ -236,19 +236,23 @@ def _kronecker_solve(
 
 def _as_matrix(name: str, layer: Any, v: Direction) -> Float[Tensor, "groups outputs inputs"]:
     weight, bias = layer.weight, layer.bias
-    w = v.get(f"{name}.weight", torch.zeros_like(weight)).float()
+    w = v.get(_full(name, "weight"), torch.zeros_like(weight)).float()
     matrix = w.flatten(1).unflatten(0, (getattr(layer, "groups", 1), -1))
     if bias is None:
         return matrix
-    b = v.get(f"{name}.bias", torch.zeros_like(bias)).float()
+    b = v.get(_full(name, "bias"), torch.zeros_like(bias)).float()
     return torch.cat([matrix, b.unflatten(0, (matrix.shape[0], -1))[..., None]], -1)
 
 
 def _from_matrix(name: str, layer: Any, matrix: Tensor, like: Direction) -> dict[str, Tensor]:
-    parts = {f"{name}.weight": matrix if layer.bias is None else matrix[..., :-1]}
+    parts = {_full(name, "weight"): matrix if layer.bias is None else matrix[..., :-1]}
     if layer.bias is not None:
-        parts[f"{name}.bias"] = matrix[..., -1]
+        parts[_full(name, "bias")] = matrix[..., -1]
     return {full: part.reshape(like[full].shape).to(like[full].dtype) for full, part in parts.items() if full in like}
+
+
+def _full(name: str, local: str) -> str:
+    return f"{name}.{local}" if name else local  # a model may be one bare layer
 
 
 def _as_2d(layer: nn.Conv1d | nn.Conv2d, x: Tensor) -> tuple[Tensor, Any, Any, Any, Any]:

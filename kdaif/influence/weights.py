@@ -72,9 +72,10 @@ def relu(t: Tensor) -> Mapping:
 
 def posterior(t: Tensor) -> Mapping:
     """1 - P(harmful group | t) from two normals, and 1 for everybody where no harmful group is found."""
-    if torch.isfinite(t).sum() < 20:
+    known = t[torch.isfinite(t)]
+    if len(known) < 20 or known.min() == known.max():
         return torch.ones_like
-    groups = two_groups(t)
+    groups = two_groups(known)
     return (lambda t: 1 - groups.posterior(t)) if groups.harmful else torch.ones_like
 
 
