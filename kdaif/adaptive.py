@@ -182,7 +182,7 @@ class AdaptiveWeights:
         batches = [batch for _, batch in self._pairs(self.validation)]
         if influence.scope == "all":
             inputs, labels = (torch.cat(parts) for parts in zip(*batches, strict=True))
-            batches = list(zip(inputs.chunk(FOLDS), labels.chunk(FOLDS), strict=True))
+            batches = list(zip(inputs.tensor_split(FOLDS), labels.tensor_split(FOLDS), strict=True))
         probe = make_probe(
             teacher,
             self.criterion,

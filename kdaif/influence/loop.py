@@ -266,5 +266,5 @@ class _Draw:
         size = len(self.validation[0])
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
         chosen = torch.randperm(size, generator=generator)[: self.count or size]
-        folds = chosen.chunk(min(self.folds, len(chosen)))
+        folds = chosen.tensor_split(min(self.folds, len(chosen)))
         return [tuple(part[fold.to(part.device)] for part in self.validation) for fold in folds]
