@@ -129,19 +129,16 @@ class InfluenceConfig(Section):
     source: str = "both"  # whose parameters it is taken in: teacher, student, both
     update: str = "lagged"  # online, lagged, periodic, two_phase
     scope: Literal["last", "all"] = "last"  # last layer, or all layers
-    validation: str = (
-        "agreed"  # validation samples that count: given (all), agreed (where the teacher, who never saw them, agrees)
-    )
+    # the labels of the validation target: teacher (its own), agreed (given ones that it agrees with), given
+    validation: str = "teacher"
     temperature: Temperature = 4.0  # of the label's loss whose influence is taken; 1: the plain cross-entropy
     preconditioner: str = "whiten"
     damping: Positive = 0.1  # added to the curvature, as a share of its mean eigenvalue
     mapping: str = "posterior"
-    corroborate: str = (
-        "disagreement"  # who must second a weight below 1: none, disagreement (the teacher predicts another class)
-    )
-    apply_to: str = (
-        "relabel"  # both terms, label term only, relabel (the teacher's label takes over what the given one loses)
-    )
+    # who must second a weight below 1: none, disagreement (the teacher predicts another class)
+    corroborate: str = "disagreement"
+    # both terms, label (term only), relabel (the teacher's label takes over what the given one loses)
+    apply_to: str = "relabel"
     smoothing: Share = 0.9  # share of the old score kept at each visit of the student's own scores
     scoring_runs: Count = 1  # two_phase: training runs that only score, each with the weights of the one before
     refresh_epochs: Count = 1  # periodic: epochs between two scorings of the whole set

@@ -196,7 +196,7 @@ def kronecker_factors(
     """{layer: (module, A (groups, inputs, inputs), G (groups, outputs, outputs))} of each Linear and Conv in the names.
 
     A is a mean over positions and samples, G over samples of the sum over positions. Without `outputs` G is left empty.
-    Layers whose parameters act elementwise (norms, embeddings) have no such factor and are not preconditioned.
+    Layers whose parameters act elementwise (norms, embeddings), and a weight that two layers share, are not preconditioned.
     """
     sums: dict[str, tuple[nn.Module, Tensor, Tensor]] = {}
     counts: dict[str, int] = {}

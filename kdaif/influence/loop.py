@@ -48,7 +48,7 @@ class InfluenceWeights:
         criterion: (model, batch) -> per-sample validation losses; cross-entropy by default.
         scope, preconditioner, damping: see `make_probe`.
         update, mapping, source, smoothing: see weights.py; `prior` (t-statistics of shape (size,)) and `disputed` (bool)
-            come from a teacher, where there is one.
+            come from a teacher, where there is one. `groups` (given labels, say): their medians of t are made equal.
         refresh_steps: training steps between two validation directions. An epoch is `size` samples seen.
         validation_batch: validation samples that a direction is taken from (drawn anew each time); None: all.
         warmup: samples seen before scores change a weight (0: from the first epoch's end on).
@@ -73,6 +73,7 @@ class InfluenceWeights:
         smoothing: float = 0.9,
         prior: Float[Tensor, "n"] | None = None,
         disputed: Bool[Tensor, "n"] | None = None,
+        groups: Int64[Tensor, "n"] | None = None,
         refresh_steps: int = 100,
         validation_batch: int | None = 256,
         warmup: int = 0,
@@ -85,11 +86,11 @@ class InfluenceWeights:
         device = next(model.parameters()).device
         prior = torch.full((size,), torch.nan) if prior is None else prior
         disputed = torch.ones(size, dtype=torch.bool) if disputed is None else disputed
-        if prior.shape != (size,) or disputed.shape != (size,):
-            raise ValueError(
-                f"prior and disputed must have shape ({size},), got {tuple(prior.shape)} and {tuple(disputed.shape)}"
-            )
-        self.table = Table(prior.to(device), disputed.to(device), source, mapping, smoothing)
+        groups = torch.zeros(size, dtype=torch.int64) if groups is None else groups
+        if not prior.shape == disputed.shape == groups.shape == (size,):
+            shapes = ", ".join(str(tuple(tensor.shape)) for tensor in (prior, disputed, groups))
+            raise ValueError(f"prior, disputed and groups must have shape ({size},), got {shapes}")
+        self.table = Table(prior.to(device), disputed.to(device), groups.to(device), source, mapping, smoothing)
         self.table.fit()
         self.model, self.criterion, self.update = model, criterion, UPDATES[update]
         self.refresh_steps, self.warmup = refresh_steps, warmup
@@ -153,9 +154,8 @@ class InfluenceWeights:
         """To be called after each optimiser step: takes a new direction and puts new weights in force when they are due."""
         self._steps += 1
         epoch_ended = self.seen % self.size < self.batch
-        if (
-            self._steps % self.refresh_steps == 0 or epoch_ended
-        ):  # so that a run resumed at an epoch's end is the same run
+        # a direction of its own for each epoch, so that a run resumed at an epoch's end is the same run
+        if epoch_ended or self._steps % self.refresh_steps == 0:
             self._probe = None
         if epoch_ended and self.update.phases == 1 and self.seen >= self.warmup:
             self.table.fit()

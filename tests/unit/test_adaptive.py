@@ -5,8 +5,10 @@ from functools import cache
 
 import numpy as np
 import pytest
+import torch
 from numpy.testing import assert_array_equal
 
+from kdaif import adaptive
 from kdaif.config import UserError
 from kdaif.influence import SOURCES, UPDATES
 from kdaif.metrics.detection import auroc
@@ -161,6 +163,9 @@ def test_flipped_labels_are_found_and_weigh_less():
     assert abs(result["downweighted"] - 0.4) < 0.05
 
 
-def test_an_ignorant_teacher_leaves_no_validation_sample():
-    with pytest.raises(UserError, match=r"influence\.validation: .*takes given"):
-        train_new(small("teacher.optim.epochs=1", "teacher.optim.lr=1e-9", "data.validation=0.05", "noise.rate=0.9"))
+def test_a_teacher_that_agrees_with_nobody_leaves_no_validation_sample(monkeypatch):
+    monkeypatch.setitem(adaptive.VALIDATION, "agreed", lambda predictions, labels: torch.zeros_like(labels).bool())
+    with pytest.raises(
+        UserError, match=r"influence\.validation: the teacher agrees with fewer than 2 .*; takes given\."
+    ):
+        train_new(small())
