@@ -160,12 +160,12 @@ def test_flipped_labels_are_found_and_weigh_less():
     assert last["influence"][flipped].mean() < -1 < 1 < last["influence"][~flipped].mean()
     assert last["weight"][flipped].mean() < 0.2
     assert last["weight"][~flipped].mean() > 0.9
-    assert abs(result["downweighted"] - 0.4) < 0.05
+    assert 0.3 < result["downweighted"] < 0.45
 
 
 def test_a_teacher_that_agrees_with_nobody_leaves_no_validation_sample(monkeypatch):
-    monkeypatch.setitem(adaptive.VALIDATION, "agreed", lambda predictions, labels: torch.zeros_like(labels).bool())
+    monkeypatch.setitem(adaptive.VALIDATION, "agreed", lambda said, labels: torch.full_like(labels, adaptive.IGNORED))
     with pytest.raises(
-        UserError, match=r"influence\.validation: the teacher agrees with fewer than 2 .*; takes given\."
+        UserError, match=r"^influence\.validation: the teacher agrees with fewer than 2 .*; takes teacher"
     ):
-        train_new(small())
+        train_new(small("influence.validation=agreed"))
