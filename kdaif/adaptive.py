@@ -59,14 +59,12 @@ CORROBORATE: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "disagreement": lambda predictions, labels: predictions != labels,
 }
 
-# --- the target: teacher's predictions and given labels of the validation samples -> labels that count, IGNORED: none --
+# --- the target: validation split, what the teacher says of it (on the CPU) -> the samples and labels that count --------
 
-IGNORED = -1
-
-VALIDATION: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "given": lambda predictions, labels: labels,
-    "agreed": lambda predictions, labels: torch.where(predictions == labels, labels, IGNORED),
-    "teacher": lambda predictions, labels: predictions,
+VALIDATION: dict[str, Callable[[Split, Tensor], Split]] = {
+    "given": lambda split, predictions: split,
+    "agreed": lambda split, predictions: split.subset(predictions == split.labels),
+    "teacher": lambda split, predictions: replace(split, labels=predictions),
 }
 
 
@@ -92,15 +90,11 @@ class AdaptiveWeights:
         train, validation = setting.dataset.train, setting.dataset.validation
         predictions = self._teacher_says(train)
         disputed = CORROBORATE[influence.corroborate](predictions, train.labels.to(setting.device))
-        target = VALIDATION[influence.validation](
-            self._teacher_says(validation), validation.labels.to(setting.device)
-        ).cpu()
-        counts = target != IGNORED
-        if counts.sum() < 2:
+        self.validation = VALIDATION[influence.validation](validation, self._teacher_says(validation).cpu())
+        if len(self.validation) < 2:
             raise UserError(
                 "influence.validation: the teacher agrees with fewer than 2 validation labels; takes teacher or given."
             )
-        self.validation = replace(validation, labels=target).subset(counts)
         self.disputed = disputed
         self.scoring_runs = influence.scoring_runs if self.update.phases > 1 else 0
         self.prior = torch.full((len(train),), torch.nan, device=setting.device)

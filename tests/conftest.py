@@ -20,7 +20,7 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def data_root() -> Path:
-    """The folder of real data sets: KDAIF_DATA_ROOT, else ../shared/data; tests marked `shared` are skipped where it is missing."""
+    """The folder of real data sets: KDAIF_DATA_ROOT, else ../shared/data; where it is missing tests that need it are skipped."""
     root = Path(os.environ.get("KDAIF_DATA_ROOT", Path(__file__).parents[2] / "shared" / "data"))
     if not root.is_dir():
         pytest.skip(f"real data sets not found at {root}")

@@ -78,10 +78,10 @@ class Case:
         return tempered(network(pair[0]), pair[1], self.config.influence.temperature)
 
     def targets(self) -> Split:
-        """The validation samples that are influence targets in the run: by default those whose label the teacher seconds."""
+        """The run's influence targets: by default the validation samples, with the teacher's labels."""
         validation = self.dataset.validation
         said = predict(self.teacher, self.batches(validation)).argmax(1).cpu()
-        return validation.subset(VALIDATION[self.config.influence.validation](said, validation.labels))
+        return VALIDATION[self.config.influence.validation](validation, said)
 
 
 @dataclass(frozen=True)

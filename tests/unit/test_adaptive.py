@@ -164,7 +164,7 @@ def test_flipped_labels_are_found_and_weigh_less():
 
 
 def test_a_teacher_that_agrees_with_nobody_leaves_no_validation_sample(monkeypatch):
-    monkeypatch.setitem(adaptive.VALIDATION, "agreed", lambda said, labels: torch.full_like(labels, adaptive.IGNORED))
+    monkeypatch.setitem(adaptive.VALIDATION, "agreed", lambda split, said: split.subset(torch.arange(1)))
     with pytest.raises(
         UserError, match=r"^influence\.validation: the teacher agrees with fewer than 2 .*; takes teacher"
     ):
