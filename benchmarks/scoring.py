@@ -2,10 +2,12 @@
 
 Both sides run in eval mode on the same network in plain memory format (captum fails on channels-last gradients).
 
-- `pass_ratio_all`: seconds to score a set in all layers, with the standard error (8 validation folds), over a forward and backward pass
+- `pass_ratio_all`: seconds to score a set in all layers, with the standard error (8 validation folds), over a forward and
+  backward pass
   over it. `pass_ratio_all_one_direction` without the error, `pass_ratio_last` for the last layer,
   `pass_ratio_all_channels_last` in the format in which kdaif itself trains.
-- `captum_ratio`: seconds of captum.influence.TracInCP (one checkpoint, all layers, summed over the validation samples) over ours, the
+- `captum_ratio`: seconds of captum.influence.TracInCP (one checkpoint, all layers, summed over the validation samples) over
+  ours, the
   validation gradient included, on the same samples; captum at the faster of its default batch size and of ours.
   `captum_correlation`: Pearson's, of both scores.
 """
@@ -108,7 +110,7 @@ def main() -> None:
     model = build(name, CLASSES, 3).eval()
     data, validation = pictures(size), pictures(256)
     figures: dict[str, float | None] = {**pass_ratios(model, data, validation, rounds)}
-    last_format = copy.deepcopy(model).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    last_format = copy.deepcopy(model).to(memory_format=torch.channels_last)
     data, validation = ((x.contiguous(memory_format=torch.channels_last), y) for x, y in (data, validation))
     figures["pass_ratio_all_channels_last"] = pass_ratios(last_format, data, validation, rounds)["pass_ratio_all"]
     figures |= against_captum(model, 128 if args.quick else 512, 1 if args.quick else 3)

@@ -188,9 +188,8 @@ class ProgressBar(Callback):
         if self.task is not None:
             self.bar.update(self.task, figures=figures)
         if not self.console.is_terminal and (moment.epoch % max(1, moment.epochs // 4) == 0):
-            self.console.print(
-                f"{self.label} · {moment.stage}: epoch {moment.epoch} of {moment.epochs}  {figures}", highlight=False
-            )
+            line = f"{self.label} · {moment.stage}: epoch {moment.epoch} of {moment.epochs}  {figures}"
+            self.console.print(line.rstrip(), highlight=False, soft_wrap=True)
 
     def on_stage_end(self, moment: Moment) -> None:
         if self.task is not None:
@@ -198,4 +197,5 @@ class ProgressBar(Callback):
             self.task = None
 
     def close(self) -> None:
-        self.bar.stop()
+        if self.console.is_terminal:
+            self.bar.stop()

@@ -19,6 +19,8 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Pixels = Annotated[int, Field(ge=1, le=1024)]
+Temperature = Annotated[float, Field(gt=0, le=1000)]
 
 
 class UserError(ValueError):
@@ -55,7 +57,7 @@ class DataConfig(Section):
     test_size: Count | None = None  # stratified subset of the test split; None: all
     validation: Annotated[float, Field(gt=0, lt=1)] = 0.1  # share of train cut off as validation: the influence target
     split_seed: Seed = 0  # decides subset and validation cut; apart from `seed`, so that seeds share their splits
-    image_size: Annotated[int, Field(ge=1, le=1024)] | None = None  # resize to this many pixels square; None: as they are
+    image_size: Pixels | None = None  # resize to this many pixels square; None: as they are
     augment: str = "none"  # none, shift, crop-flip
 
 
@@ -118,7 +120,7 @@ class DistillationConfig(Section):
 
     loss: str = "kd"
     alpha: Annotated[float, Field(ge=0, le=1)] = 0.5
-    temperature: Annotated[float, Field(gt=0, le=1000)] = 4.0  # T
+    temperature: Temperature = 4.0  # T
 
 
 class InfluenceConfig(Section):
@@ -127,19 +129,16 @@ class InfluenceConfig(Section):
     source: str = "both"  # whose parameters it is taken in: teacher, student, both
     update: str = "lagged"  # online, lagged, periodic, two_phase
     scope: Literal["last", "all"] = "last"  # last layer, or all layers
-    validation: str = (
-        "agreed"  # validation samples that count: given (all), agreed (where the teacher, who never saw them, agrees)
-    )
-    temperature: Positive = 4.0  # of the label's loss whose influence is taken; 1: the plain cross-entropy
+    # the labels of the validation target: teacher (its own), agreed (given ones that it agrees with), given
+    validation: str = "teacher"
+    temperature: Temperature = 4.0  # of the label's loss whose influence is taken; 1: the plain cross-entropy
     preconditioner: str = "whiten"
     damping: Positive = 0.1  # added to the curvature, as a share of its mean eigenvalue
     mapping: str = "posterior"
-    corroborate: str = (
-        "disagreement"  # who must second a weight below 1: none, disagreement (the teacher predicts another class)
-    )
-    apply_to: str = (
-        "relabel"  # both terms, label term only, relabel (the teacher's label takes over what the given one loses)
-    )
+    # who must second a weight below 1: none, disagreement (the teacher predicts another class)
+    corroborate: str = "disagreement"
+    # both terms, label (term only), relabel (the teacher's label takes over what the given one loses)
+    apply_to: str = "relabel"
     smoothing: Share = 0.9  # share of the old score kept at each visit of the student's own scores
     scoring_runs: Count = 1  # two_phase: training runs that only score, each with the weights of the one before
     refresh_epochs: Count = 1  # periodic: epochs between two scorings of the whole set

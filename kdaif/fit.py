@@ -40,7 +40,9 @@ def new_model(name: str, dataset: Dataset, device: torch.device, field: str) -> 
             model.eval()(inputs.float())
     except RuntimeError:
         height, width = inputs.shape[2:]
-        raise UserError(f"{field}: {name!r} cannot take images of {width} x {height} pixels; takes larger ones.") from None
+        raise UserError(
+            f"{field}: {name!r} cannot take images of {width} x {height} pixels; takes larger ones."
+        ) from None
     return model.train().to(device).to(memory_format=torch.channels_last)
 
 

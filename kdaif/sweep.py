@@ -31,7 +31,9 @@ def sweep(
     seeds: Sequence[int],
     data_root: Path | None = None,
 ) -> Sweep:
-    """Trains what is missing of the grid, one run after the other; a done run of the same config is not repeated.
+    """Trains what is missing of the grid, one run after the other.
+
+    A done run of the same config is not repeated, if the program that made it is still the same.
 
     Raises `UserError` for an unknown method or a rate out of range, before anything is trained.
     """
@@ -39,7 +41,7 @@ def sweep(
     for method in methods:
         lookup(METHODS, method, "--methods")
     grid = list(dict.fromkeys(_variant(config, *cell) for cell in product(noise, seeds, methods)))
-    done = {summary.config: summary.result for summary in list_runs() if summary.config and summary.result}
+    done = {run.config: run.result for run in list_runs() if run.config and run.result and run.by_this_program()}
     rows = []
     for position, cell in enumerate(grid, 1):
         result = done.get(cell)

@@ -166,7 +166,8 @@ class _Training:
         teacher = self.teacher.model if self.teacher else None
         setting = Setting(self.config, self.dataset, self.student, teacher, self._batches, self.device)
         weighting = self.method.weighting(setting)
-        self.run.add_provenance(scoring_seconds=weighting.seconds)  # before the first epoch, and no part of its overhead
+        # spent before the first epoch, so no part of its overhead
+        self.run.add_provenance(scoring_seconds=weighting.seconds)
         weighting.seconds = 0.0
         return weighting
 

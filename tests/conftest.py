@@ -7,7 +7,9 @@ import pytest
 from jaxtyping import install_import_hook
 
 # shapes in the signatures are promises: hold them in tests, free of cost in use
-install_import_hook(["kdaif.data", "kdaif.models", "kdaif.distill", "kdaif.influence"], "beartype.beartype")
+install_import_hook(
+    ["kdaif.data", "kdaif.models", "kdaif.distill", "kdaif.influence", "kdaif.audit"], "beartype.beartype"
+)
 
 
 @pytest.fixture(autouse=True)
@@ -18,7 +20,7 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def data_root() -> Path:
-    """The folder of real data sets: KDAIF_DATA_ROOT, else ../shared/data; tests marked `shared` are skipped where it is missing."""
+    """The folder of real data sets: KDAIF_DATA_ROOT, else ../shared/data; where it is missing tests that need it are skipped."""
     root = Path(os.environ.get("KDAIF_DATA_ROOT", Path(__file__).parents[2] / "shared" / "data"))
     if not root.is_dir():
         pytest.skip(f"real data sets not found at {root}")

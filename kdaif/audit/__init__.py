@@ -80,11 +80,10 @@ def retraining(case: Case, effort: Effort, say: Say) -> dict[str, Any]:
     """`lds` and `removal` of a convex model and of the run's student, `leave_one_out` of the convex model alone."""
     began = time.monotonic()
     convex, student = convex_bench(case, effort.samples), student_bench(case, effort.samples)
-    of_convex = score(
-        convex, whole(convex, 1, say), convex_pairs(case), say
-    )  # convex: any training ends at the same network
+    # one network: whatever the seed, training ends at the same
+    of_convex = score(convex, whole(convex, 1, say), convex_pairs(case, effort), say)
     networks = whole(student, effort.networks, say)
-    of_student = score(student, networks, student_pairs(case), say)
+    of_student = score(student, networks, student_pairs(case, effort), say)
     harmful = {name: -of.mean(0) for name, of in of_student.items()}
     harmful["loss"] = np.mean([losses_of(network, student.train) for network in networks], axis=0)
     return {

@@ -24,8 +24,8 @@ from kdaif.teacher import find_teacher
 
 BATCH = 256
 
-Pair = tuple[Float[Tensor, "n ..."], Int64[Tensor, "n"]]  # inputs and given labels, on the device
-Score = NDArray[np.float64]  # a value a training sample, higher = more harmful; NaN: not scored
+Pair = tuple[Float[Tensor, "_ ..."], Int64[Tensor, "_"]]  # inputs and given labels, on the device
+Score = NDArray[np.floating]  # a value a training sample, higher = more harmful; NaN: not scored
 
 
 def draw(part: int, seed: int = 0) -> np.random.Generator:
@@ -40,6 +40,7 @@ class Effort:
 
     scored: int  # training samples, drawn at random, that the slow peers score
     krylov: int  # steps of captum's Arnoldi iteration
+    arnoldi: bool  # it stands beside the others against retraining, too: it costs more than the retraining
     samples: int  # training samples, drawn at random, of the retrained set
     subsets: int  # random halves of it that are retrained
     repeats: int  # seeds of each retraining
@@ -48,8 +49,8 @@ class Effort:
     removed: tuple[float, ...]  # shares of the samples that the removal curve takes away
 
 
-FULL = Effort(300, 200, 2000, 50, 2, 2, 40, (0.1, 0.2, 0.4))
-QUICK = Effort(100, 30, 800, 12, 1, 1, 10, (0.2,))
+FULL = Effort(300, 200, True, 2000, 50, 2, 2, 40, (0.1, 0.2, 0.4))
+QUICK = Effort(100, 30, False, 2000, 16, 1, 1, 10, (0.2,))
 
 
 @dataclass(frozen=True)
@@ -77,10 +78,10 @@ class Case:
         return tempered(network(pair[0]), pair[1], self.config.influence.temperature)
 
     def targets(self) -> Split:
-        """The validation samples that are influence targets in the run: by default those whose label the teacher seconds."""
+        """The run's influence targets: by default the validation samples, with the teacher's labels."""
         validation = self.dataset.validation
         said = predict(self.teacher, self.batches(validation)).argmax(1).cpu()
-        return validation.subset(VALIDATION[self.config.influence.validation](said, validation.labels))
+        return VALIDATION[self.config.influence.validation](validation, said)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
-from kdaif.audit.checkpoint import Case, Pair, draw
+from kdaif.audit import peers
+from kdaif.audit.checkpoint import Case, Effort, Pair, draw
 from kdaif.audit.truth import PAIRS, Bench, Pairs, pair_scores
 from kdaif.callbacks import Callback, Moment
 from kdaif.data import Batch, Batches
@@ -20,25 +21,25 @@ from kdaif.fit import fit, make_accelerator, new_model
 from kdaif.influence.loop import cross_entropy
 from kdaif.optim import make_optimizer
 
-PENALTY = 0.01  # of the squared weights, a sample
+PENALTY = 0.03  # of the squared weights, a sample
 LARGEST = 3000  # parameters that the exact Hessian takes
 
 
 def student_bench(case: Case, samples: int) -> Bench:
     """The run's student, trained as the run says but on labels alone, on at most `samples` random training samples."""
     train = _some(case.dataset.train, samples)
+    config, device, accelerator = case.config, case.device, make_accelerator(case.config)
+    optim = config.student.optim
 
     def learn(positions: NDArray[np.int64], seed: int) -> nn.Module:
         torch.manual_seed(seed)
-        config, device = case.config, case.device
-        optim = config.student.optim
         network = new_model(config.student.model, case.dataset, device, "student.model")
         options: dict[str, Any] = {"shuffle": True, "augment": config.data.augment, "device": device, "seed": seed}
         chosen = train.subset(torch.from_numpy(positions))
         batches = Batches(chosen, case.dataset.mean, case.dataset.std, optim.batch_size, **options)
         optimizer, schedule = make_optimizer(network, optim, optim.epochs * len(batches), "student.optim")
         moment = Moment(stage="audit", epochs=optim.epochs)
-        fit(network, batches, _label_loss, optimizer, schedule, make_accelerator(config), Callback(), moment, seed=seed)
+        fit(network, batches, _label_loss, optimizer, schedule, accelerator, Callback(), moment, seed=seed)
         return network.eval()
 
     return Bench(learn, case.pair(train), case.pair(case.targets()), case.pair(case.dataset.test))
@@ -71,22 +72,30 @@ def convex_bench(case: Case, samples: int) -> Bench:
     return Bench(learn, train, validation, test)
 
 
-def student_pairs(case: Case) -> dict[str, Pairs]:
-    """All pair scores of the plain cross-entropy, and `influence`: with the run's own settings."""
-    own = case.config.influence
-    settings: dict[str, Any] = {"scope": own.scope, "preconditioner": own.preconditioner, "damping": own.damping}
-    return {**PAIRS, "influence": partial(pair_scores, **settings, criterion=case.criterion)}
+def student_pairs(case: Case, effort: Effort) -> dict[str, Pairs]:
+    """All pair scores of the plain cross-entropy, and `<scope>_as_in_run`: with the run's own settings."""
+    slow = {"captum": {"captum_arnoldi": partial(peers.arnoldi, krylov=effort.krylov)}} if effort.arnoldi else {}
+    scope = case.config.influence.scope
+    return {**PAIRS, **peers.installed(slow), f"{scope}_as_in_run": _as_in_run(case, scope)}
 
 
-def convex_pairs(case: Case) -> dict[str, Pairs]:
+def convex_pairs(case: Case, effort: Effort) -> dict[str, Pairs]:
     """The same, and `all_exact`: with the Hessian of the penalised training loss. There is no layer but the last."""
 
     def exact(network: nn.Module, train: Pair, validation: Pair) -> Tensor:
-        settings: dict[str, Any] = {"scope": "all", "preconditioner": "exact", "damping": 0.0}
+        # a trace of damping: adding a constant to all biases changes no loss, so the Hessian alone has no inverse
+        settings: dict[str, Any] = {"scope": "all", "preconditioner": "exact", "damping": 1e-8}
         return pair_scores(network, train, validation, **settings, curved=_penalised, curvature=train)
 
-    pairs = {name: of for name, of in student_pairs(case).items() if not name.startswith("last_")}
-    return {**pairs, "all_exact": exact}
+    pairs = {name: of for name, of in student_pairs(case, effort).items() if not name.startswith("last_")}
+    return {**pairs, "all_as_in_run": _as_in_run(case, "all"), "all_exact": exact}
+
+
+def _as_in_run(case: Case, scope: str) -> Pairs:
+    own = case.config.influence
+    return partial(
+        pair_scores, scope=scope, preconditioner=own.preconditioner, damping=own.damping, criterion=case.criterion
+    )
 
 
 class _Grey(nn.Module):

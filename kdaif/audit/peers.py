@@ -39,7 +39,7 @@ def arnoldi(network: nn.Module, train: Pair, validation: Pair, krylov: int = 200
     settings = {"loss_fn": _EACH, "batch_size": BATCH, "hessian_dataset": data}
     with _quiet():
         peer = ArnoldiInfluenceFunction(
-            network, data, "", _as_it_is, arnoldi_dim=krylov, projection_dim=size, **settings
+            _copy(network), data, "", _as_it_is, arnoldi_dim=krylov, projection_dim=size, **settings
         )
         return peer.influence(_plain(validation)).detach()
 

@@ -75,13 +75,14 @@ def pair_scores(
     return torch.cat([SCORERS["layerwise"](network, criterion, batch, directions) for batch in batches], 1)
 
 
+# plain cross-entropy, damping 0.1
 PAIRS: dict[str, Pairs] = {
     **{
         f"{scope}_{preconditioner}": partial(pair_scores, scope=scope, preconditioner=preconditioner)
         for scope in ("last", "all")
         for preconditioner in ("identity", "whiten", "kfac", "ekfac")
     },
-    **peers.installed({"captum": {"captum_tracincp_fast": peers.tracin_fast, "captum_arnoldi": peers.arnoldi}}),
+    **peers.installed({"captum": {"captum_tracincp_fast": peers.tracin_fast}}),
 }
 
 

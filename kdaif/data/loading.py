@@ -43,7 +43,7 @@ def load(data: DataConfig, noise: NoiseConfig, seed: int, data_root: Path | None
 
     def noisy(rows: np.ndarray, part: int) -> np.ndarray:
         target = Target(labels.given[rows], labels.classes, rows, source.train.rows, data_root)
-        return make_noisy(target, noise, np.random.default_rng([seed if noise.seed is None else noise.seed, part]))
+        return make_noisy(target, noise, _stream("noise", seed if noise.seed is None else noise.seed, part))
 
     trained_on = (
         noisy(train, 0),
@@ -96,12 +96,17 @@ def _choose(labels: _Labels, data: DataConfig, has_test: bool) -> tuple[np.ndarr
     if has_test:
         pool, test = np.arange(len(labels.given)), np.arange(len(labels.test))
     else:
-        pool, test = cut(labels.given, TEST_SHARE, np.random.default_rng(0), "data.source", labels.classes)
-    draws = [np.random.default_rng([data.split_seed, part]) for part in range(3)]
+        pool, test = cut(labels.given, TEST_SHARE, _stream("test", 0), "data.source", labels.classes)
+    draws = [_stream("split", data.split_seed, part) for part in range(3)]
     pool = pool[subset(labels.given[pool], data.train_size, draws[0], "data.train_size")]
     test = test[subset(labels.test[test], data.test_size, draws[1], "data.test_size")]
     stay, off = cut(labels.given[pool], data.validation, draws[2], "data.validation", labels.classes)
     return pool[stay], pool[off], test
+
+
+def _stream(purpose: str, *seeds: int) -> np.random.Generator:
+    """Random numbers for one purpose: with the same seed, which samples are chosen must not decide which are flipped."""
+    return np.random.default_rng([*purpose.encode(), *seeds])
 
 
 def _read_inputs(

@@ -225,8 +225,8 @@ def kronecker_factors(
     """{layer: (module, A (groups, inputs, inputs), G (groups, outputs, outputs))} of each Linear and Conv in the names.
 
     A is a mean over positions and samples, G over samples of the sum over positions; without `outputs` there is no G, and
-    no backward pass. Layers whose parameters act elementwise (norms, embeddings) have no such factor and are not
-    preconditioned.
+    no backward pass. Layers whose parameters act elementwise (norms, embeddings), and a weight that two layers share, have no
+    such factor and are not preconditioned.
     """
     layers: dict[str, Any] = {}
     sum_a: defaultdict[str, Any] = defaultdict(float)

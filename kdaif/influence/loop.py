@@ -49,7 +49,7 @@ class InfluenceWeights:
         criterion: (model, batch) -> per-sample validation losses; cross-entropy by default.
         scope, preconditioner, damping: see `make_probe`.
         update, mapping, source, smoothing: see weights.py; `prior` (t-statistics of shape (size,)) and `disputed` (bool)
-            come from a teacher, where there is one.
+            come from a teacher, where there is one. `groups` (given labels, say): their medians of t are made equal.
         refresh_steps: training steps between two validation directions. An epoch is `size` samples seen.
         validation_batch: validation samples that a direction is taken from (drawn anew each time); None: all.
         folds: parts that these are divided into; scope `all` takes its standard error from them, and keeps a direction of each.
@@ -77,6 +77,7 @@ class InfluenceWeights:
         smoothing: float = 0.9,
         prior: Float[Tensor, "n"] | None = None,
         disputed: Bool[Tensor, "n"] | None = None,
+        groups: Int64[Tensor, "n"] | None = None,
         refresh_steps: int = 100,
         validation_batch: int | None = 256,
         folds: int = 8,
@@ -91,11 +92,11 @@ class InfluenceWeights:
         device = next(model.parameters()).device
         prior = torch.full((size,), torch.nan) if prior is None else prior
         disputed = torch.ones(size, dtype=torch.bool) if disputed is None else disputed
-        if prior.shape != (size,) or disputed.shape != (size,):
-            raise ValueError(
-                f"prior and disputed must have shape ({size},), got {tuple(prior.shape)} and {tuple(disputed.shape)}"
-            )
-        self.table = Table(prior.to(device), disputed.to(device), source, mapping, smoothing)
+        groups = torch.zeros(size, dtype=torch.int64) if groups is None else groups
+        if not prior.shape == disputed.shape == groups.shape == (size,):
+            shapes = ", ".join(str(tuple(tensor.shape)) for tensor in (prior, disputed, groups))
+            raise ValueError(f"prior, disputed and groups must have shape ({size},), got {shapes}")
+        self.table = Table(prior.to(device), disputed.to(device), groups.to(device), source, mapping, smoothing)
         self.table.fit()
         self.model, self.criterion, self.update = model, criterion, UPDATES[update]
         self.refresh_steps, self.warmup = refresh_steps, warmup
@@ -293,5 +294,5 @@ class _Draw:
         size = len(self.validation[0])
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
         chosen = torch.randperm(size, generator=generator)[: self.count or size]
-        folds = chosen.chunk(min(self.folds, len(chosen)))
+        folds = chosen.tensor_split(min(self.folds, len(chosen)))
         return [tuple(part[fold.to(part.device)] for part in self.validation) for fold in folds]

@@ -11,77 +11,71 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-# A group is harmful when its mean t lies below this. A mixture always finds two groups; on clean data the lower one is
-# the harder half and helps too (t = 2.3 on digits, 3.7 on CIFAR-10, at temperature 4), wrong labels lie at -0.6 to -5.
-HARMFUL_MEAN = -0.25
-_TINY = 1e-3
+# A group is harmful when its mean t lies below this. A mixture always finds two groups: on clean data the lower one is the
+# harder half and helps too (mean t 1.6 on digits, 3.0 on CIFAR-10, at temperature 4); wrong labels lie at -1.0 to -5.5.
+HARMFUL_MEAN = -0.5
 
 
 class TwoGroups(NamedTuple):
-    """Two normals: index 0 is the lower (harmful) group, 1 the upper."""
+    """Two normals with one standard deviation: index 0 is the lower (harmful) group, 1 the upper.
+
+    With a deviation of its own the wide harmful group would claim everything that the narrow upper one leaves, up to samples
+    that help at t = 4 (measured: precision 0.73 instead of 0.86 on CIFAR-10), and a lower t could get a smaller probability.
+    """
 
     means: Float[Tensor, "2"]
-    stds: Float[Tensor, "2"]
+    std: float
     shares: Float[Tensor, "2"]
-    gain: float  # twice the log-likelihood ratio over one normal, less the BIC's price of three more numbers
+    gain: float  # twice the log-likelihood ratio over one normal, less the BIC's price of two more numbers
 
     @property
     def harmful(self) -> bool:
         """Whether there is a second group and it is harmful; where not, nothing should be rejected."""
-        return (
-            self.gain > 0
-            and float(self.means[0]) <= HARMFUL_MEAN
-            and float(self.means[1] - self.means[0]) > float(self.stds[1])
-        )
+        return self.gain > 0 and float(self.means[0]) <= HARMFUL_MEAN
 
     def posterior(self, t: Float[Tensor, "n"]) -> Float[Tensor, "n"]:
-        """P(harmful group | t). Outside the two means it stays as at the mean, so a lower t never gets a smaller one."""
-        between = t.double().clamp(self.means[0], self.means[1])
-        return torch.sigmoid(self._log_density(between, 0) - self._log_density(between, 1)).to(t.dtype)
-
-    def _log_density(self, t: Tensor, group: int) -> Tensor:
-        z = (t - self.means[group]) / self.stds[group]
-        return self.shares[group].log() - self.stds[group].log() - 0.5 * z.square()
+        """P(harmful group | t), falling in t."""
+        return _log_joint(t.double(), self.means, self.std, self.shares).softmax(0)[0].to(t.dtype)
 
 
-def two_groups(t: Float[Tensor, "n"], steps: int = 200) -> TwoGroups:
-    """Maximum-likelihood mixture of two normals by EM, best of three deterministic starts; n >= 2, NaN left out."""
+def two_groups(t: Float[Tensor, "n"], steps: int = 300) -> TwoGroups:
+    """Maximum-likelihood mixture by EM, the best of three deterministic starts; NaN left out.
+
+    Raises ValueError for fewer than two different values.
+    """
     t = t[torch.isfinite(t)].double()
-    fits = [_fit(t, share, steps) for share in (0.1, 0.3, 0.5)]
-    best = max(fits, key=lambda fit: fit.gain)
-    return (
-        best
-        if best.means[0] <= best.means[1]
-        else TwoGroups(best.means.flip(0), best.stds.flip(0), best.shares.flip(0), best.gain)
-    )
+    if len(t) < 2 or not t.std() > 0:
+        raise ValueError("two groups need at least two different values of t")
+    return max((_fit(t, share, steps) for share in (0.1, 0.3, 0.5)), key=lambda fit: fit.gain)
 
 
-def _fit(t: Tensor, share: float, steps: int) -> TwoGroups:
-    n = len(t)
-    spread = t.std().clamp_min(_TINY)
-    member = (t <= t.quantile(share)).double()
-    resp = torch.stack([member, 1 - member])
-    previous = -math.inf
+def _fit(t: Float[Tensor, "n"], share: float, steps: int) -> TwoGroups:
+    """EM from the lowest `share` as the first group."""
+    first = (t <= t.quantile(share)).double()
+    member = torch.stack([first, 1 - first])
+    floor = 1e-3 * float(t.std())
+    before = -math.inf
     for _ in range(steps):
-        mass = resp.sum(1).clamp_min(1e-9)
-        shares = mass / n
-        means = (resp @ t) / mass
-        stds = ((resp * (t - means[:, None]).square()).sum(1) / mass).sqrt().clamp_min(_TINY).maximum(0.05 * spread)
-        z = (t - means[:, None]) / stds[:, None]
-        joint = shares.log()[:, None] - stds.log()[:, None] - 0.5 * z.square()
-        evidence = joint.logsumexp(0)
-        resp = (joint - evidence).exp()
-        likelihood = float(evidence.sum())
-        if likelihood - previous < 1e-6 * n:
+        mass = member.sum(1).clamp_min(1e-9)
+        means, shares = (member @ t) / mass, mass / len(t)
+        std = max(float((member * (t - means[:, None]).square()).sum() / len(t)) ** 0.5, floor)
+        joint = _log_joint(t, means, std, shares)
+        member = joint.softmax(0)
+        likelihood = float(joint.logsumexp(0).sum())
+        if likelihood - before < 1e-7 * len(t):
             break
-        previous = likelihood
-    single = float((-spread.log() - 0.5 * ((t - t.mean()) / spread).square()).sum())
-    return TwoGroups(means, stds, shares, 2 * (likelihood - single) - 3 * math.log(n))
+        before = likelihood
+    one = _log_joint(t, t.mean()[None], float(t.std(correction=0)), torch.ones(1, dtype=t.dtype, device=t.device))
+    gain = 2 * (likelihood - float(one.sum())) - 2 * math.log(len(t))
+    low, high = means.argsort().tolist()
+    order = torch.tensor([low, high], device=t.device)
+    return TwoGroups(means[order], std, shares[order], gain)
 
 
-def significant_share(t: Float[Tensor, "n"]) -> float:
-    """Share of samples with t < -2; 0.023 is what chance gives."""
-    return float((t < -2).double().mean())
+def _log_joint(t: Tensor, means: Tensor, std: float, shares: Tensor) -> Float[Tensor, "groups n"]:
+    """log of share times density of each group, but for a constant that all share."""
+    z = (t - means[:, None]) / std
+    return shares.log()[:, None] - math.log(std) - 0.5 * z.square()
 
 
 def stouffer(first: Float[Tensor, "n"], second: Float[Tensor, "n"], trust: Float[Tensor, "n"]) -> Float[Tensor, "n"]:

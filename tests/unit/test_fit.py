@@ -129,7 +129,9 @@ def test_unknown_and_missing_devices_are_refused(monkeypatch):
     with pytest.raises(UserError, match=r"^device: got 'tpu', takes auto, cpu or cuda\.$"):
         make_accelerator(RunConfig(device="tpu"))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(UserError, match=r"^device: got 'cuda', but this machine has no usable GPU; takes auto or cpu\.$"):
+    with pytest.raises(
+        UserError, match=r"^device: got 'cuda', but this machine has no usable GPU; takes auto or cpu\.$"
+    ):
         make_accelerator(RunConfig(device="cuda"))
 
 
@@ -145,10 +147,10 @@ def test_a_new_network_is_decided_by_the_seed_and_ready_to_train(dataset):
 
 
 def test_a_network_that_images_do_not_fit_is_refused(dataset):
-    tiny = SimpleNamespace(
-        classes=dataset.classes, train=SimpleNamespace(inputs=dataset.train.inputs[:, :, :2, :4])
-    )
-    with pytest.raises(UserError, match=r"^student\.model: 'vgg8' cannot take images of 4 x 2 pixels; takes larger ones\."):
+    tiny = SimpleNamespace(classes=dataset.classes, train=SimpleNamespace(inputs=dataset.train.inputs[:, :, :2, :4]))
+    with pytest.raises(
+        UserError, match=r"^student\.model: 'vgg8' cannot take images of 4 x 2 pixels; takes larger ones\."
+    ):
         new_model("vgg8", tiny, torch.device("cpu"), "student.model")
 
 

@@ -82,5 +82,7 @@ def test_every_pair_learns(optimizer, schedule):
 def test_unknown_names_are_refused():
     with pytest.raises(UserError, match=r"^teacher\.optim\.optimizer: got 'lion', takes one of adamw, sgd\.$"):
         make_optimizer(nn.Linear(1, 1), OptimConfig(optimizer="lion"), 1, "teacher.optim")
-    with pytest.raises(UserError, match=r"^student\.optim\.schedule: got 'poly', takes one of constant, cosine, step\.$"):
+    with pytest.raises(
+        UserError, match=r"^student\.optim\.schedule: got 'poly', takes one of constant, cosine, step\.$"
+    ):
         make_optimizer(nn.Linear(1, 1), OptimConfig(schedule="poly"), 1, "student.optim")

@@ -81,7 +81,9 @@ def test_a_surely_disagreeing_teacher_suggests_its_class():
 
 def test_a_run_without_influence_has_no_ranking():
     run = hand_made([np.nan] * 3, method="kd")
-    with pytest.raises(UserError, match=f"run: {run.id} is of method kd, which measures no influence; takes a kd-aif run"):
+    with pytest.raises(
+        UserError, match=f"run: {run.id} is of method kd, which measures no influence; takes a kd-aif run"
+    ):
         report.ranked(run, None, 1, helpful=False)
     with pytest.raises(UserError, match="has recorded no epoch yet"):
         report.ranked(digits_run(recorded=0), None, 1, helpful=False)

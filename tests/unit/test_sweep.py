@@ -107,6 +107,13 @@ def test_unfinished_runs_are_not_reused(config):
     assert again["run_id"] != row["run_id"]
 
 
+def test_runs_of_another_version_are_not_reused(config):
+    (row,) = sweep(config, methods=["ce"], noise=[0.3], seeds=[0]).rows
+    open_run(row["run_id"]).add_provenance(git_revision="0" * 40)
+    (again,) = sweep(config, methods=["ce"], noise=[0.3], seeds=[0]).rows
+    assert again["run_id"] != row["run_id"]
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [

@@ -10,7 +10,7 @@ from sklearn.datasets import load_digits
 
 from kdaif import models
 from kdaif.callbacks import Callback
-from kdaif.config import UserError
+from kdaif.config import UserError, load_config
 from kdaif.data import load
 from kdaif.runs import Run, open_run
 from kdaif.teacher import find_teacher
@@ -172,3 +172,12 @@ def test_bad_checkpoints_are_refused_before_a_run_exists(weights, tmp_path):
             trained(f"teacher.checkpoint={path}")
         assert said in str(error.value)
     assert sorted((tmp_path / "cache" / "runs").iterdir()) == before
+
+
+@pytest.mark.shared
+def test_a_published_network_teaches(data_root):
+    """resnet20 of akamaster/pytorch_resnet_cifar10: 91.7 % on the whole test split."""
+    sets = ["data.train_size=200", "data.test_size=200", "student.optim.epochs=1", "device=cpu", "method=kd"]
+    config = load_config("cifar10-resnet8", [*sets, "teacher.checkpoint=models/cifar10-resnet20-12fca82f.th"])
+    result = train_new(config, data_root)
+    assert result["teacher_test_accuracy"] > 0.87

@@ -1,4 +1,7 @@
 import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +16,8 @@ from kdaif.data import load
 from kdaif.runs import Run, list_runs, new_run, open_run
 from kdaif.train import train, train_new
 from tests.small import small
+
+ROOT = Path(__file__).parents[2]
 
 RESULT_KEYS = {
     "run_id",
@@ -46,10 +51,10 @@ class Stop(Callback):
     """Kills a run in the middle of an epoch of a stage."""
 
     def __init__(self, stage: str, epoch: int, step: int, error: type[BaseException] = KeyboardInterrupt) -> None:
-        self.at, self.error = (stage, epoch, step), error
+        self.place, self.error = (stage, epoch, step), error
 
     def on_step_end(self, moment):
-        if (moment.stage, moment.epoch, moment.step) == self.at:
+        if (moment.stage, moment.epoch, moment.step) == self.place:
             raise self.error("killed")
 
 
@@ -57,13 +62,14 @@ def settings(method: str) -> list[str]:
     """A method with its mechanism, as in `kd-aif periodic all`."""
     name, *influence = method.split()
     fields = [f"influence.{field}={value}" for field, value in zip(("update", "scope"), influence)]
-    return [f"method={name}", "student.optim.epochs=4", "influence.mapping=sigmoid", *fields]
+    few = ["data.train_size=120", "influence.validation=given"] if "all" in influence else []
+    return [f"method={name}", "student.optim.epochs=4", "influence.mapping=sigmoid", *fields, *few]
 
 
 # --- the same run twice, and a run in two parts ----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("method", ["ce", "kd", "kd-aif lagged", "kd-aif online all", "oracle"])
+@pytest.mark.parametrize("method", ["ce", "kd", "kd-aif lagged", "kd-aif online", "oracle"])
 def test_same_seed_and_config_give_the_same_bytes(method, tmp_path, monkeypatch):
     first = outcome(trained(*settings(method)))
     assert outcome(trained(*settings(method))) == first  # the teacher came from the cache
@@ -93,14 +99,42 @@ def test_a_run_killed_and_resumed_ends_as_if_undisturbed(method):
     assert run.status().state == "done"
 
 
-@pytest.mark.parametrize("stop", [Stop("teacher", 2, 1), Stop("scoring run 1", 2, 1), Stop("student", 1, 2)])
-def test_a_run_killed_before_its_first_checkpoint_starts_anew(stop):
-    sets = [*settings("kd-aif two_phase"), f"seed={stop.at[1]}"]
+@pytest.mark.parametrize("place", [("teacher", 2, 1), ("scoring run 1", 2, 1)])
+def test_a_run_killed_before_its_first_checkpoint_starts_anew(place):
+    sets = settings("kd-aif two_phase")
     run = new_run(small(*sets))
     with pytest.raises(KeyboardInterrupt):
-        train(run, callbacks=[stop])
+        train(run, callbacks=[Stop(*place)])
     train(run)
     assert outcome(run) == outcome(trained(*sets))
+
+
+DIES = """
+import os, signal, sys
+from kdaif.callbacks import Callback
+from kdaif.runs import open_run
+from kdaif.train import train
+
+class Kill(Callback):
+    def on_step_end(self, moment):
+        if (moment.stage, moment.epoch, moment.step) == ("student", 4, 2):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+train(open_run(sys.argv[1]), callbacks=[Kill()])
+"""
+
+
+def test_a_run_whose_process_dies_reads_interrupted_and_resumes():
+    run = new_run(small(*settings("kd-aif lagged")))
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": str(torch.get_num_threads())}
+    died = subprocess.run(
+        [sys.executable, "-c", DIES, str(run.path)], env=environment, capture_output=True, check=False
+    )
+    assert died.returncode == -signal.SIGKILL
+    assert run.status().state == "interrupted"
+    assert run.epochs() == [1, 2, 3]
+    train(run)
+    assert outcome(run) == outcome(trained(*settings("kd-aif lagged")))
 
 
 def test_resuming_a_finished_or_running_run_is_refused():
@@ -118,7 +152,9 @@ def test_resuming_a_finished_or_running_run_is_refused():
 def test_a_damaged_checkpoint_is_one_sentence():
     run = new_run(small("method=kd"))
     (run.checkpoint_dir / "last.pt").write_bytes(b"PK\x03\x04 no checkpoint")
-    with pytest.raises(UserError, match=r"run: the checkpoint .*last\.pt is damaged; delete it to start the run anew\."):
+    with pytest.raises(
+        UserError, match=r"run: the checkpoint .*last\.pt is damaged; delete it to start the run anew\."
+    ):
         train(run)
     assert run.status().state == "failed"
     assert "is damaged" in run.status().message
@@ -235,7 +271,9 @@ def test_a_run_is_read_while_it_trains():
     assert (status.eta_seconds, status.message) == (0, "")
 
 
-@pytest.mark.parametrize("method", ["kd", "kd-aif lagged last", "kd-aif lagged all", "kd-aif online", "kd-aif periodic"])
+@pytest.mark.parametrize(
+    "method", ["kd", "kd-aif lagged last", "kd-aif lagged all", "kd-aif online", "kd-aif periodic"]
+)
 def test_a_loss_that_is_not_finite_fails_in_one_sentence(method):
     run = new_run(small(*settings(method), "student.optim.lr=1e30"))
     with pytest.raises(UserError) as error:
@@ -256,24 +294,10 @@ def test_a_teacher_whose_loss_is_not_finite_is_not_kept(tmp_path):
     ("sets", "said"),
     [
         ("method=foo", "method: got 'foo', takes one of ce, kd, kd-aif, oracle."),
-        ("student.model=foo", "student.model: got 'foo', takes one of"),
-        ("teacher.model=foo", "teacher.model: got 'foo', takes one of"),
-        ("student.optim.optimizer=foo", "student.optim.optimizer: got 'foo', takes one of adamw, sgd."),
         ("teacher.optim.schedule=foo", "teacher.optim.schedule: got 'foo', takes one of constant, cosine, step."),
-        ("distillation.loss=foo", "distillation.loss: got 'foo'"),
         ("influence.mapping=foo", "influence.mapping: got 'foo'"),
-        ("influence.update=foo", "influence.update: got 'foo'"),
-        ("influence.source=foo", "influence.source: got 'foo'"),
-        ("influence.apply_to=foo", "influence.apply_to: got 'foo'"),
-        ("influence.validation=foo", "influence.validation: got 'foo'"),
-        ("influence.corroborate=foo", "influence.corroborate: got 'foo'"),
-        ("influence.preconditioner=foo", "influence.preconditioner: got 'foo'"),
-        ("data.augment=foo", "data.augment: got 'foo'"),
         ("data.train_size=9", "data.train_size: got 9, takes 10"),
         ("teacher.checkpoint=foo.th", "teacher.checkpoint: got 'foo.th', found no such file"),
-        ("device=tpu", "device: got 'tpu', takes auto, cpu or cuda."),
-        ("data.image_size=2 student.model=vgg8", "student.model: 'vgg8' cannot take images of 2 x 2 pixels"),
-        ("method=oracle noise.kind=none noise.rate=0", "method: 'oracle' needs known clean labels"),
         ("teacher.labels=clean noise.kind=none noise.rate=0", "teacher.labels: got 'clean', but the clean labels"),
     ],
 )

@@ -10,7 +10,8 @@ from kdaif.weighting import FixedWeights, Step, check_oracle, oracle, uniform
 
 def step(index, label, teacher) -> Step:
     terms = LossTerms(torch.tensor(label), torch.tensor(teacher))
-    return Step(torch.tensor(index), torch.zeros(len(index), dtype=torch.int64), None, lambda labels: terms)
+    rows = torch.tensor(index)
+    return Step(rows, torch.zeros_like(rows), torch.zeros(len(index), 2), None, lambda labels: terms)
 
 
 class Train:

@@ -483,7 +483,7 @@ def test_wrong_labels_get_lower_weights(update: str, scope: str) -> None:
             "preconditioner: got 'newton', takes one of identity, adam, whiten, kfac, ekfac, exact",
         ),
         ({"size": 0}, "size: got 0, takes the number of training samples"),
-        ({"prior": torch.zeros(3)}, "prior and disputed must have shape (24,), got (3,) and (24,)"),
+        ({"prior": torch.zeros(3)}, "prior, disputed and groups must have shape (24,), got (3,), (24,), (24,)"),
         (
             {"validation": (torch.zeros(1, 3, 8, 8), torch.zeros(1).long())},
             "validation: influence needs at least 2 validation samples, got 1",

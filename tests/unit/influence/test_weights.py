@@ -16,7 +16,8 @@ MANY = 10**6  # degrees of freedom at which t is mean / error
 def table(n: int = 6, **settings: object) -> Table:
     prior = settings.pop("prior", torch.full((n,), torch.nan))
     disputed = settings.pop("disputed", torch.ones(n, dtype=torch.bool))
-    return Table(prior, disputed, **settings)  # type: ignore[arg-type]
+    groups = settings.pop("groups", torch.zeros(n, dtype=torch.int64))
+    return Table(prior, disputed, groups, **settings)  # type: ignore[arg-type]
 
 
 def scores(t: list[float]) -> Scores:
@@ -192,3 +193,18 @@ def test_updates_say_when_they_score() -> None:
     assert {name for name, update in UPDATES.items() if update.in_step} == {"online", "lagged", "two_phase"}
     assert {name for name, update in UPDATES.items() if update.whole_set} == {"periodic"}
     assert UPDATES["two_phase"].phases == 2
+
+
+def test_groups_are_compared_at_equal_medians() -> None:
+    prior, groups = torch.tensor([-5.0, -3.0, 3.0, 5.0]), torch.tensor([0, 0, 1, 1])
+    known = table(4, prior=prior, groups=groups, source="teacher")
+    known.fit()
+    influence = known.influence()
+    assert float(influence[1] - influence[0]) == 2
+    assert influence[:2].tolist() == influence[2:].tolist()
+
+
+def test_one_group_is_left_as_it_is() -> None:
+    known = table(4, prior=torch.tensor([-5.0, -3.0, 3.0, 5.0]), source="teacher")
+    known.fit()
+    assert known.influence().tolist() == [-5, -3, 3, 5]

@@ -1,0 +1,15 @@
+"""An audit of seconds."""
+
+from kdaif.audit import Effort
+
+TINY = Effort(
+    scored=20,
+    krylov=8,
+    arnoldi=True,
+    samples=150,
+    subsets=5,
+    repeats=1,
+    networks=1,
+    left_out=4,
+    removed=(0.2,),
+)
