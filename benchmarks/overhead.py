@@ -1,16 +1,18 @@
 """What the weights cost a training step: KD-AIF, `lagged`, against vanilla KD, with the engine's own defaults.
 
-A step is all of it: the batch drawn and augmented, the teacher's forward pass, the student's forward and backward, the loss,
-the optimiser. What is not due in every step is measured apart and added by its share: a new validation direction each
-`refresh_steps` steps, and the scores of all layers in one epoch out of `score_epochs`.
+A step is all of it: the batch drawn and augmented, the teacher's forward pass, the student's forward and backward,
+the loss, the optimiser. What is not due in every step is measured apart and added by its share: a new validation
+direction each `refresh_steps` steps, and the scores of all layers in one epoch out of `score_epochs`.
 
-- `step_ratio_last`, `step_ratio_all`: seconds of a step, share of refreshes included, over those of vanilla KD; of the last
-  layer,
-  and of all layers averaged over scored and unscored epochs. `scored_step_ratio_all` is a step of a scored epoch.
-- `memory_ratio_all`: most bytes in tensors at one time (parameters, gradients, momentum, batch, activations and all that is made
-  on the way, a refresh included; not the data set), counted storage by storage; scratch inside a kernel is not seen.
+- `step_ratio_last`, `step_ratio_all`: seconds of a step, share of refreshes included, over those of vanilla KD; of
+  the last layer, and of all layers averaged over scored and unscored epochs. `scored_step_ratio_all` is a step of a
+  scored epoch.
+- `memory_ratio_all`: most bytes in tensors at one time (parameters, gradients, momentum, batch, activations and all
+  that is made on the way, a refresh included; not the data set), counted storage by storage; scratch inside a kernel
+  is not seen.
 
-Without ``--quick``: the other update mechanisms too (`periodic` with a scoring pass every epoch), a WRN and a transformer pair.
+Without ``--quick``: the other update mechanisms too (`periodic` with a scoring pass every epoch), a WRN and a
+transformer pair.
 """
 
 import weakref

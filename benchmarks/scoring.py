@@ -2,14 +2,12 @@
 
 Both sides run in eval mode on the same network in plain memory format (captum fails on channels-last gradients).
 
-- `pass_ratio_all`: seconds to score a set in all layers, with the standard error (8 validation folds), over a forward and
-  backward pass
-  over it. `pass_ratio_all_one_direction` without the error, `pass_ratio_last` for the last layer,
+- `pass_ratio_all`: seconds to score a set in all layers, with the standard error (8 validation folds), over a forward
+  and backward pass over it. `pass_ratio_all_one_direction` without the error, `pass_ratio_last` for the last layer,
   `pass_ratio_all_channels_last` in the format in which kdaif itself trains.
-- `captum_ratio`: seconds of captum.influence.TracInCP (one checkpoint, all layers, summed over the validation samples) over
-  ours, the
-  validation gradient included, on the same samples; captum at the faster of its default batch size and of ours.
-  `captum_correlation`: Pearson's, of both scores.
+- `captum_ratio`: seconds of captum.influence.TracInCP (one checkpoint, all layers, summed over the validation
+  samples) over ours, the validation gradient included, on the same samples; captum at the faster of its default batch
+  size and of ours. `captum_correlation`: Pearson's, of both scores.
 """
 
 import copy

@@ -55,7 +55,7 @@ def test_schema_version_and_units_are_in_the_metadata(tmp_path):
     metadata = pq.read_schema(tmp_path / "a.parquet").metadata
     assert metadata[b"kdaif.schema"] == b"1"
     assert metadata[b"extra"] == b"1"
-    assert json.loads(metadata[b"kdaif.units"])["weight"] == "neutral 1, mean 1"
+    assert json.loads(metadata[b"kdaif.units"])["weight"] == "as applied; 1 = neutral"
 
 
 def test_floats_are_stored_split_and_compressed_without_a_dictionary(tmp_path):
