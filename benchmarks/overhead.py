@@ -234,7 +234,6 @@ def main() -> None:
     for number, name in enumerate(pairs):
         found = step_ratios(PAIRS[name], not args.quick, rounds=20 if args.quick else 30)
         vanilla = peak_bytes(PAIRS[name])
-        print(vanilla)
         found |= {f"memory_ratio_{scope}": peak_bytes(PAIRS[name], scope=scope) / vanilla for scope in ("last", "all")}
         print_table([name, ""], [[key, f"{value:.3f}"] for key, value in found.items()])
         figures |= found if number == 0 else {f"{key} ({name})": value for key, value in found.items()}

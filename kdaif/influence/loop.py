@@ -170,8 +170,9 @@ class InfluenceWeights:
         self._steps += 1
         epoch_ended = self.seen // self.size > self._epoch
         self._epoch = self.seen // self.size
-        if self._steps % self.refresh_steps == 0 or epoch_ended:
-            self._probe = None  # at an epoch's end too, so that a run resumed there is the same run
+        # a direction of its own for each epoch, so that a run resumed at an epoch's end is the same run
+        if epoch_ended or self._steps % self.refresh_steps == 0:
+            self._probe = None
         if epoch_ended and self.update.phases == 1 and self.seen >= self.warmup:
             self.table.fit()
 

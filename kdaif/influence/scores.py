@@ -27,6 +27,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from kdaif.influence.calls import Call, Criterion, evaluating, observe, restored, tap, visit
 
@@ -93,6 +94,8 @@ def _find_obstacle(model: nn.Module, criterion: Criterion, batch: Any, names: Se
         except (TypeError, RuntimeError) as error:
             return str(error)
         factors = torch.linspace(0.5, 1.5, len(losses), dtype=losses.dtype, device=losses.device)
+        if any(isinstance(m, _BatchNorm) and m.running_mean is None for m in model.modules()):
+            factors = torch.ones_like(losses)  # mixes samples in eval mode too: read as in train mode
         tapped = tap(losses.sum(), records, retain_graph=True)
         shares = [call.shares(g, stacked([v])) for call, g in tapped]
         chosen = [parameters[name] for name in names]

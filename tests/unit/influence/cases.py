@@ -199,6 +199,10 @@ CASES: dict[str, Case] = {
     "batch norm 2d": Case(
         lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), pooled(4)), lambda: images(5, 3, 6)
     ),
+    "batch norm without statistics": Case(
+        lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, track_running_stats=False), nn.ReLU(), pooled(4)),
+        lambda: images(5, 3, 6),
+    ),
     "layer norm": Case(lambda: nn.Sequential(nn.LayerNorm(4), averaged(4)), lambda: sequences(5, 6, 4)),
     "layer norm over two axes, no bias": Case(
         lambda: nn.Sequential(nn.LayerNorm((6, 4), bias=False), averaged(4)), lambda: sequences(5, 6, 4)
@@ -216,6 +220,9 @@ def _rows(batch: int, width: int) -> Batch:
     return torch.randn(batch, width, dtype=torch.float64), torch.randint(0, CLASSES, (batch,))
 
 
+ALONE = [name for name in CASES if name != "batch norm without statistics"]  # in eval mode no sample sees another
+
+
 def made(name: str, seed: int = 0) -> tuple[nn.Module, Batch]:
     """The network of a case in float64, with norm layers that do something, and a batch for it."""
     torch.manual_seed(seed)
@@ -224,7 +231,7 @@ def made(name: str, seed: int = 0) -> tuple[nn.Module, Batch]:
         if isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d, nn.LayerNorm, nn.GroupNorm)):
             for parameter in module.parameters(recurse=False):
                 nn.init.normal_(parameter, 1.0, 0.3)
-        if isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)):
+        if isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)) and module.running_mean is not None:
             module.running_mean.normal_()
             module.running_var.uniform_(0.5, 2.0)
     return model, batch

@@ -120,6 +120,23 @@ def test_what_is_stepped_is_what_is_scored() -> None:
     assert relative_error((weights.table.raw / weights.table.trust()).double(), expected) < 1e-5
 
 
+def test_rest_is_unweighted_and_instead_takes_over() -> None:
+    train, validation = data()
+    weights = InfluenceWeights(conv_net(), validation, SIZE)
+    weights.table.weight.copy_(torch.linspace(0, 1.5, SIZE))
+    w, index, (rest, other) = weights.table.weight.double(), torch.arange(SIZE), torch.rand(2, SIZE).double()
+
+    def losses() -> Tensor:
+        return cross_entropy(weights.model, train)
+
+    given = losses()
+    torch.testing.assert_close(weights(given, index), (w / w.mean() * given).mean())
+    torch.testing.assert_close(weights(losses(), index, rest=rest), (w / w.mean() * given + rest).mean())
+    taken_over = w * given + (1 - w).clamp_min(0) * other
+    torch.testing.assert_close(weights(losses(), index, instead=other), taken_over.mean())
+    torch.testing.assert_close(weights(losses(), index, rest=rest, instead=other), (taken_over + rest).mean())
+
+
 def test_a_weight_near_zero_says_nothing_of_its_sample() -> None:
     train, validation = data()
     weights = InfluenceWeights(conv_net(), validation, SIZE, scope="all")

@@ -13,11 +13,6 @@ from kdaif.influence.scores import loop
 from tests.unit.influence.cases import Batch, Lambda, averaged, cross_entropy, images, made, relative_error, sequences
 
 
-def below_minus_two(t: torch.Tensor) -> float:
-    """Share of significantly harmful samples; 0.0228 is what chance gives."""
-    return float((t < -2).double().mean())
-
-
 def network() -> tuple[nn.Module, Batch, list[Batch]]:
     """A model, a training batch and four validation batches of equal size."""
     model, _ = made("batch norm 2d")
@@ -142,6 +137,11 @@ def test_a_model_may_be_one_bare_layer(scope: str, preconditioner: str) -> None:
     assert not torch.allclose(each.mean(0), pairs(model, train, validation, ["weight", "bias"], "adam").mean(0))
 
 
+def significant_share(t: Tensor) -> float:
+    """Share of samples that look harmful."""
+    return float((t < -2).double().mean())
+
+
 # --- what chance gives -----------------------------------------------------------------------------------------------
 
 
@@ -151,8 +151,8 @@ def test_t_is_on_the_normal_scale_however_few_the_folds(freedom: int) -> None:
     generator = torch.Generator().manual_seed(0)
     folds = torch.randn(freedom + 1, 40_000, generator=generator)
     scores = FoldProbe([{"w": torch.zeros(1)}] * (freedom + 1)).of_folds(folds)
-    assert below_minus_two(scores.t) == pytest.approx(0.0228, abs=0.002)
-    assert below_minus_two(-scores.t) == pytest.approx(0.0228, abs=0.002)
+    assert significant_share(scores.t) == pytest.approx(0.0228, abs=0.002)
+    assert significant_share(-scores.t) == pytest.approx(0.0228, abs=0.002)
     assert scores.t.std() == pytest.approx(1, abs=0.03)
 
 
@@ -186,7 +186,7 @@ def test_null_is_calibrated_through_a_network(scope: str, size: int) -> None:
         train = torch.randn(400, 10), torch.randint(0, 4, (400,))
         validation = [(torch.randn(size // 8, 10), torch.randint(0, 4, (size // 8,))) for _ in range(8)]
         scores = make_probe(model, cross_entropy, validation, scope=scope)(model, cross_entropy, train)
-        shares.append(below_minus_two(scores.t))
+        shares.append(significant_share(scores.t))
     assert sum(shares) / len(shares) == pytest.approx(0.0228, abs=0.009)
 
 
