@@ -232,7 +232,7 @@ def main() -> None:
     figures: dict[str, float] = {}
     pairs = list(PAIRS)[: 1 if args.quick else None]
     for number, name in enumerate(pairs):
-        found = step_ratios(PAIRS[name], not args.quick, rounds=20 if args.quick else 30)
+        found = step_ratios(PAIRS[name], not args.quick, rounds=40)
         vanilla = peak_bytes(PAIRS[name])
         found |= {f"memory_ratio_{scope}": peak_bytes(PAIRS[name], scope=scope) / vanilla for scope in ("last", "all")}
         print_table([name, ""], [[key, f"{value:.3f}"] for key, value in found.items()])

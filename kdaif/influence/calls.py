@@ -85,7 +85,7 @@ def recording(model: nn.Module, names: Sequence[str]) -> Iterator[Records]:
                     f"layer {name!r} has an output of {len(y)} rows for {batch[-1]} samples, so it is not told apart by sample"
                 )
             call = Call(name, layer, own, args[0].detach(), expanded.shape, layer.training)
-            records.append(Recorded(call, get_gradient_edge(expanded), not args[0].requires_grad))
+            records.append(Recorded(call, get_gradient_edge(expanded), args[0].is_leaf))
             return expanded
 
         return record
@@ -136,6 +136,7 @@ def visit(loss: Tensor, records: Records, visitor: Callable[[Call, Tensor], None
     """
     waiting = {number: record.call for number, record in enumerate(records)}
     ends = {number: record.y for number, record in enumerate(records) if record.first}
+    ends = ends or {number: record.y for number, record in enumerate(records)}
 
     def hand_over(number: int, output: int, gradients: Sequence[Tensor | None]) -> None:
         call, gradient = waiting.pop(number), gradients[output]
@@ -143,7 +144,7 @@ def visit(loss: Tensor, records: Records, visitor: Callable[[Call, Tensor], None
             visitor(call, gradient)
 
     for number, record in enumerate(records):
-        if not record.first:
+        if number not in ends:
             record.y.node.register_prehook(partial(hand_over, number, record.y.output_nr))
     records.clear()
     gradients = torch.autograd.grad(loss, list(ends.values()), allow_unused=True)

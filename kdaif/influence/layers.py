@@ -22,7 +22,8 @@ Share = Float[Tensor, "directions batch"]
 # (layer, input, loss gradient in the output, directions by local name, train mode); a parameter that has none is left out
 Rule = Callable[[Any, Tensor, Tensor, Directions, bool], Share]
 
-CHUNK = 2**19  # numbers in the sample gradients held at once, to stay in a processor's cache; 32 times as many on a GPU
+CHUNK = 2**20  # numbers in the sample gradients held at once, to stay in a processor's cache; 16 times as many on a GPU
+FEW = 4  # input channels up to which a convolution's patches are laid out
 
 
 def _linear(layer: nn.Linear, x: Tensor, g: Tensor, v: Directions, training: bool) -> Share:
@@ -45,8 +46,9 @@ def _conv(layer: nn.Conv1d | nn.Conv2d | nn.Conv3d, x: Tensor, g: Tensor, v: Dir
         if len(weights) == 1:
             shares.append(_moved(layer._conv_forward(x, weights[0].to(x.dtype), None), g)[None])
         else:
-            parts = _chunks(x, max(weights[0].numel(), x[0].numel()))
-            shares.append(torch.cat([_gathered(_conv_gradients(layer, x[p], g[p]), weights) for p in parts], 1))
+            parts = _chunks(x, weights[0].numel() + 2 * x[0].numel())
+            gradients = _patch_gradients if _patchable(layer) else _conv_gradients
+            shares.append(torch.cat([_gathered(gradients(layer, x[p], g[p]), weights) for p in parts], 1))
     return torch.stack(shares).sum(0)
 
 
@@ -60,6 +62,21 @@ def _conv_gradients(layer: Any, x: Tensor, g: Tensor) -> Float[Tensor, "batch *w
     x, g = x.reshape(1, -1, *x.shape[2:]), g.reshape(1, -1, *g.shape[2:])
     gradients = torch.ops.aten.convolution_backward(g, x, weight, None, *settings, [False, True, False])[1]
     return gradients.view(n, *layer.weight.shape)
+
+
+def _patchable(layer: nn.Conv1d | nn.Conv2d | nn.Conv3d) -> bool:
+    return layer.in_channels <= FEW and layer.groups == 1 and set(layer.dilation) == {1}
+
+
+def _patch_gradients(layer: Any, x: Tensor, g: Tensor) -> Float[Tensor, "batch *weight"]:
+    """The same by a matrix product with the patches: three times as fast for the first layer of an image network."""
+    x = padded(layer, x).movedim(1, -1).contiguous()
+    for axis, (kernel, stride) in enumerate(zip(layer.kernel_size, layer.stride, strict=True), 1):
+        x = x.unfold(axis, kernel, stride)
+    inner = len(layer.stride)
+    patches = x.movedim(inner + 1, -1)  # (batch, *positions, *kernel, channels)
+    products = g.flatten(2) @ patches.flatten(1, inner).flatten(2)
+    return products.unflatten(2, patches.shape[inner + 1 :]).movedim(-1, 2)
 
 
 def padded(layer: nn.Conv1d | nn.Conv2d | nn.Conv3d, x: Tensor) -> Tensor:
@@ -114,7 +131,7 @@ def _gathered(gradients: Float[Tensor, "batch ..."], directions: Float[Tensor, "
 
 def _chunks(x: Tensor, numbers: int) -> Iterator[slice]:
     """Slices of the batch with so few samples that `numbers` for each of them stay within `CHUNK`."""
-    size = max(1, (CHUNK if x.device.type == "cpu" else 32 * CHUNK) // numbers)
+    size = max(1, (CHUNK if x.device.type == "cpu" else 16 * CHUNK) // numbers)
     return (slice(start, start + size) for start in range(0, len(x), size))
 
 

@@ -23,7 +23,7 @@ from kdaif.influence.direction import (
     validation_direction,
 )
 from kdaif.influence.layers import full_name, head
-from kdaif.influence.scores import SCORERS, obstacle, stacked
+from kdaif.influence.scores import SCORERS, Direction, Stacked, obstacle, stacked
 
 # preconditioners that are a Kronecker product, and so leave pairwise products cheap: name -> (with A, with G)
 PAIRWISE = {"identity": (False, False), "whiten": (True, False), "kfac": (True, True)}
@@ -72,10 +72,9 @@ class HeadProbe:
 class FoldProbe:
     """Any parameters: K directions from K validation folds; mean and standard error over the folds."""
 
-    def __init__(self, directions: Sequence[dict[str, Tensor]], scorer: str = "layerwise") -> None:
+    def __init__(self, directions: Sequence[Direction], scorer: str = "layerwise") -> None:
         self.names = list(directions[0])
-        self.stacked = stacked(directions)
-        self.directions = [{name: t[k] for name, t in self.stacked.items()} for k in range(len(directions))]
+        self.directions = stacked(directions)
         self.scorer = SCORERS[scorer]
 
     def of_folds(self, folds: Float[Tensor, "folds batch"]) -> Scores:
@@ -118,7 +117,8 @@ def make_probe(
         raise ValueError(f"a standard error needs at least 2 validation batches as folds, got {len(batches)}")
     curved = batches if curvature is None else curvature
     inverse = PRECONDITIONERS[preconditioner](model, criterion, curved, names, damping)
-    return FoldProbe([validation_direction(model, criterion, [batch], names, inverse) for batch in batches], scorer)
+    directions = (validation_direction(model, criterion, [batch], names, inverse) for batch in batches)
+    return FoldProbe(Stacked(directions, len(batches)), scorer)
 
 
 def _head_probe(

@@ -29,23 +29,42 @@ from torch.autograd import forward_ad
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from kdaif.influence.calls import Call, Criterion, evaluating, observe, restored, tap, visit
+from kdaif.influence.calls import Call, Criterion, evaluating, observe, restored, visit
 
 Direction = Mapping[str, Tensor]
 Scorer = Callable[[nn.Module, Criterion, Any, Sequence[Direction]], Float[Tensor, "directions batch"]]
 
 
-def stacked(directions: Sequence[Direction]) -> dict[str, Tensor]:
-    """The directions side by side, in at least float32: {parameter name: (directions, *shape)}."""
-    wide = {name: torch.promote_types(v.dtype, torch.float32) for name, v in directions[0].items()}
-    return {name: torch.stack([v[name].detach().to(dtype) for v in directions]) for name, dtype in wide.items()}
+class Stacked(Sequence[Direction]):
+    """Directions that lie side by side, in at least float32: `together` is {parameter name: (directions, *shape)}."""
+
+    def __init__(self, directions: Iterable[Direction], count: int) -> None:
+        self.together: dict[str, Tensor] = {}
+        self.size = count
+        for number, direction in enumerate(directions):
+            for name, v in direction.items():
+                if number == 0:
+                    wide = torch.promote_types(v.dtype, torch.float32)
+                    self.together[name] = torch.empty(count, *v.shape, dtype=wide, device=v.device)
+                self.together[name][number] = v.detach()
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __getitem__(self, number: Any) -> Any:
+        return {name: t[number] for name, t in self.together.items()}
+
+
+def stacked(directions: Sequence[Direction]) -> Stacked:
+    """The directions side by side, unless they are so already."""
+    return directions if isinstance(directions, Stacked) else Stacked(directions, len(directions))
 
 
 def contributions(
     model: nn.Module, criterion: Criterion, batch: Any, directions: Sequence[Direction]
 ) -> dict[str, Float[Tensor, "directions batch"]]:
     """Layer-wise scores told apart by layer: {layer name: (directions, batch)}; their sum over layers is the score."""
-    together = stacked(directions)
+    together = stacked(directions).together
     by_layer: dict[str, Tensor] = {}
 
     def add(call: Call, gradient: Tensor) -> None:
@@ -96,17 +115,20 @@ def _find_obstacle(model: nn.Module, criterion: Criterion, batch: Any, names: Se
         factors = torch.linspace(0.5, 1.5, len(losses), dtype=losses.dtype, device=losses.device)
         if any(isinstance(m, _BatchNorm) and m.running_mean is None for m in model.modules()):
             factors = torch.ones_like(losses)  # mixes samples in eval mode too: read as in train mode
-        tapped = tap(losses.sum(), records, retain_graph=True)
-        shares = [call.shares(g, stacked([v])) for call, g in tapped]
         chosen = [parameters[name] for name in names]
-        gradients = torch.autograd.grad((factors * losses).sum(), chosen, materialize_grads=True)
-        products = [(g * v[name]).sum() for name, g in zip(names, gradients, strict=True)]
-    if not shares:
-        return _ACTS_OUTSIDE
-    parts = factors * torch.stack(shares).double()
-    off = (parts.sum() - torch.stack(products).double().sum()).abs()
-    slack = max(_SLACK.get(g.dtype, 5e-2) for _, g in tapped)
-    return "" if off <= slack * parts.abs().sum() else _ACTS_OUTSIDE
+        gradients = torch.autograd.grad((factors * losses).sum(), chosen, retain_graph=True, materialize_grads=True)
+        product = torch.stack([(g * v[name]).sum() for name, g in zip(names, gradients, strict=True)]).double().sum()
+        shares: list[Tensor] = []
+        slack = [0.0]
+
+        def add(call: Call, gradient: Tensor) -> None:
+            shares.append(call.shares(gradient, stacked([v]).together)[0].double())
+            slack.append(_SLACK.get(gradient.dtype, 5e-2))
+
+        visit(losses.sum(), records, add)
+    parts = factors * torch.stack(shares or [torch.zeros_like(factors)]).double()
+    agree = (parts.sum() - product).abs() <= max(slack) * parts.abs().sum()
+    return "" if agree else _ACTS_OUTSIDE
 
 
 _SLACK = {torch.float32: 1e-4, torch.float64: 1e-8}  # of rounding, relative to the sum of all shares

@@ -10,7 +10,8 @@ prior, the student's own, both) and `UPDATES` (when scores are made and when wei
 | `periodic` | over the whole set every r epochs | then | one scoring pass every r epochs |
 | `two_phase` | along a first training run | once, for a second run from scratch | twice the training |
 
-Every one also pays a validation direction each `refresh_steps` steps.
+Every one also pays a validation direction each `refresh_steps` steps. All layers are scored in the step in one epoch out of
+`score_epochs` (three), for `lagged` and `two_phase`.
 """
 
 from collections.abc import Callable

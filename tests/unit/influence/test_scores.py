@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from benchmarks.overhead import Live
 from kdaif.influence.calls import evaluating, restored, taps
 from kdaif.influence.layers import RULES
 from kdaif.influence.scores import (
@@ -201,6 +202,24 @@ def test_scores_do_not_depend_on_how_many_gradients_are_held_at_once(
         assert relative_error(scores, loop(model, cross_entropy, batch, directions)) < 1e-10
 
 
+def test_scoring_takes_no_more_memory_than_a_gradient() -> None:
+    torch.manual_seed(0)
+    convs = [nn.Sequential(nn.Conv2d(8, 8, 3, padding=1), nn.ReLU()) for _ in range(8)]
+    model = nn.Sequential(*convs, Lambda(lambda x: x.mean((2, 3))), nn.Linear(8, CLASSES))
+    batch = torch.randn(32, 8, 24, 24), torch.randint(0, CLASSES, (32,))
+    (v,) = random_directions(model, 1)
+    contributions(model, cross_entropy, batch, [v])
+    peaks = []
+    for run in (
+        lambda: gradient(model, cross_entropy, [batch], list(v)),
+        lambda: contributions(model, cross_entropy, batch, [v]),
+    ):
+        with Live() as live:
+            run()
+        peaks.append(live.peak)
+    assert peaks[1] < 1.2 * peaks[0]
+
+
 def test_channels_last_images_score_alike() -> None:
     model, (inputs, labels) = made("in-place residual")
     directions = random_directions(model.eval(), 3)
@@ -208,6 +227,15 @@ def test_channels_last_images_score_alike() -> None:
     model.to(memory_format=torch.channels_last)
     batch = inputs.contiguous(memory_format=torch.channels_last), labels
     assert relative_error(layerwise(model, cross_entropy, batch, directions), reference) < 1e-10
+
+
+@pytest.mark.parametrize("prepare", [lambda x: x, lambda x: 1 * x], ids=["leaf", "made from one"])
+def test_inputs_may_require_gradients(prepare: Callable[[Tensor], Tensor]) -> None:
+    model, (inputs, labels) = made("in-place residual")
+    directions = random_directions(model.eval(), 2)
+    batch = prepare(inputs.clone().requires_grad_()), labels
+    scores = layerwise(model, cross_entropy, batch, directions)
+    assert relative_error(scores, loop(model, cross_entropy, (inputs, labels), directions)) < 1e-10
 
 
 def test_a_direction_may_leave_parameters_out() -> None:
@@ -328,24 +356,22 @@ def test_in_train_mode_a_sample_counts_what_passes_through_its_rows(name: str, c
 
 @pytest.mark.parametrize("scorer", SCORERS)
 def test_scoring_moves_neither_statistics_nor_modes_nor_random_numbers(scorer: str) -> None:
-    model, batch = made("batch norm 2d")
-    model.insert(3, nn.Dropout(0.5))
+    model, batch = made("in-place residual")
+    model.head = nn.Sequential(nn.Dropout(0.5), model.head)
     model.train()
-    model[1].eval()
-    model[2].train()
+    model.bn1.eval()  # a user's frozen statistics
+    directions = [{name: torch.ones_like(p) for name, p in model.named_parameters()}]
     before = {name: value.clone() for name, value in model.state_dict().items()}
     torch.manual_seed(7)
     expected = torch.rand(3)
     torch.manual_seed(7)
-    SCORERS[scorer](model, cross_entropy, batch, random_directions_without_draws(model))
+    SCORERS[scorer](model, cross_entropy, batch, directions)
     assert torch.equal(torch.rand(3), expected)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
-    assert [module.training for module in (model, model[1], model[2])] == [True, False, True]
-    assert all(parameter.grad is None for parameter in model.parameters())
-
-
-def random_directions_without_draws(model: nn.Module) -> list[dict[str, Tensor]]:
-    return [{name: torch.ones_like(p) for name, p in model.named_parameters()}]
+    assert [module.training for module in (model, model.bn1, model.bn2)] == [True, False, True]
+    assert all(parameter.grad is None and parameter.requires_grad for parameter in model.parameters())
+    model(batch[0])
+    assert not torch.equal(model.bn2.running_mean, before["bn2.running_mean"])  # which training does move
 
 
 @pytest.mark.parametrize("scorer", SCORERS)
