@@ -4,6 +4,10 @@ Before the student starts, the teacher scores every training sample in one pass:
 validation samples. These carry the teacher's labels by default: it never saw them, so what it says of them is a second
 opinion, and a validation split cut from data that nobody checked can be used as it is (with its given labels AUROC for
 flipped labels falls from 0.99 to 0.80-0.88 on digits at 60 % noise). The student's own scores then update these.
+
+`influence.target` narrows the validation samples whose loss counts. Classes are compared at equal medians of t only for
+target `all`: for a narrower one it is the point that some classes help it and others harm it. The curvature is always taken
+from the whole validation split: a target changes which loss is to fall, not which steps are cheap.
 """
 
 import copy
@@ -12,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -20,6 +25,7 @@ from kdaif.config import RunConfig, UserError, lookup
 from kdaif.data import Batch, Dataset, Split
 from kdaif.evaluate import predict
 from kdaif.influence import MAPPINGS, PRECONDITIONERS, SOURCES, UPDATES, InfluenceWeights, make_probe
+from kdaif.targets import check_target, select
 from kdaif.weighting import Setting, Step
 
 FOLDS = 8  # validation folds of a teacher scored in all its layers
@@ -59,7 +65,7 @@ CORROBORATE: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "disagreement": lambda predictions, labels: predictions != labels,
 }
 
-# --- the target: validation split, what the teacher says of it (on the CPU) -> the samples and labels that count --------
+# --- validation split, what the teacher says of it (on the CPU) -> the samples and labels in use ----------------------
 
 VALIDATION: dict[str, Callable[[Split, Tensor], Split]] = {
     "given": lambda split, predictions: split,
@@ -88,13 +94,16 @@ class AdaptiveWeights:
         self.update = UPDATES[influence.update]
         self.apply = APPLY[influence.apply_to]
         train, validation = setting.dataset.train, setting.dataset.validation
-        predictions = self._teacher_says(train)
+        predictions = self._teacher_says(train).argmax(1)
         disputed = CORROBORATE[influence.corroborate](predictions, train.labels.to(setting.device))
-        self.validation = VALIDATION[influence.validation](validation, self._teacher_says(validation).cpu())
+        said = self._teacher_says(validation).cpu()
+        self.validation = VALIDATION[influence.validation](validation, said.argmax(1))
         if len(self.validation) < 2:
             raise UserError(
                 "influence.validation: the teacher agrees with fewer than 2 validation labels; takes teacher or given."
             )
+        in_use = torch.from_numpy(np.isin(validation.ids, self.validation.ids))
+        self.target = select(influence.target, self.validation, setting.dataset.classes, said[in_use])
         self.disputed = disputed
         self.scoring_runs = influence.scoring_runs if self.update.phases > 1 else 0
         self.prior = torch.full((len(train),), torch.nan, device=setting.device)
@@ -114,11 +123,12 @@ class AdaptiveWeights:
 
     def _weights_of(self, student: nn.Module, prior: Tensor, source: str) -> InfluenceWeights:
         influence, config = self.influence, self.setting.config
-        size = len(self.setting.dataset.train)
+        size, whole = len(self.setting.dataset.train), influence.target == "all"
         return InfluenceWeights(
             student,
-            self._whole(self.validation),
+            self._whole(self.target),
             size,
+            curvature=None if whole else self._whole(self.validation),
             criterion=self.criterion,
             scope=influence.scope,
             preconditioner=influence.preconditioner,
@@ -129,7 +139,7 @@ class AdaptiveWeights:
             smoothing=influence.smoothing,
             prior=prior,
             disputed=self.disputed,
-            groups=self.setting.dataset.train.labels,
+            groups=self.setting.dataset.train.labels if whole else None,
             refresh_steps=influence.refresh_steps,
             validation_batch=influence.validation_batch,
             warmup=round(influence.warmup * config.student.optim.epochs) * size,
@@ -173,17 +183,18 @@ class AdaptiveWeights:
 
     def _teacher_says(self, split: Split) -> Tensor:
         assert self.setting.teacher is not None
-        return predict(self.setting.teacher, self.setting.ordered(split)).argmax(1).clone()
+        """Its logits."""
+        return predict(self.setting.teacher, self.setting.ordered(split)).clone()
 
     def _score_with_teacher(self) -> Tensor:
         """The t-statistic of each training sample's influence in the teacher's parameters."""
         teacher, influence = self.setting.teacher, self.influence
         assert teacher is not None
         teacher.requires_grad_(True)
-        batches = [batch for _, batch in self._pairs(self.validation)]
-        if influence.scope == "all":
-            inputs, labels = (torch.cat(parts) for parts in zip(*batches, strict=True))
-            batches = list(zip(inputs.tensor_split(FOLDS), labels.tensor_split(FOLDS), strict=True))
+        inputs, labels = self._whole(self.target)
+        folds = min(FOLDS, len(labels))
+        batches = list(zip(inputs.tensor_split(folds), labels.tensor_split(folds), strict=True))
+        whole = influence.target == "all"
         probe = make_probe(
             teacher,
             self.criterion,
@@ -191,6 +202,7 @@ class AdaptiveWeights:
             scope=influence.scope,
             preconditioner=influence.preconditioner,
             damping=influence.damping,
+            curvature=None if whole else [batch for _, batch in self._pairs(self.validation)],
         )
         pairs = self._pairs(self.setting.dataset.train)
         scores = torch.cat([probe(teacher, self.criterion, batch).t for _, batch in pairs])
@@ -209,6 +221,7 @@ def check_adaptive(config: RunConfig, dataset: Dataset) -> None:
     """Raises `UserError` for a name that does not exist, before a teacher is trained."""
     for name, registry in _NAMES.items():
         lookup(registry, getattr(config.influence, name), f"influence.{name}")
+    check_target(config.influence.target, dataset.classes)
 
 
 _NAMES: dict[str, Mapping[str, Any]] = {

@@ -15,7 +15,7 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from kdaif.influence.layers import RULES, Directions, own_parameters
 
-Criterion = Callable[[nn.Module, Any], Float[Tensor, "batch"]]  # (model, batch) -> per-sample losses
+Criterion = Callable[[nn.Module, Any], Float[Tensor, "*terms batch"]]  # (model, batch) -> per-sample losses
 
 
 class Call(NamedTuple):
@@ -79,7 +79,8 @@ def recording(model: nn.Module, names: Sequence[str]) -> Iterator[Records]:
         def record(layer: nn.Module, args: tuple[Tensor, ...], y: Tensor) -> Tensor | None:
             if records.paused or not (batch and torch.is_grad_enabled() and y.requires_grad):
                 return None
-            expanded = y.expand(batch[-1], *y.shape[1:]) if y.shape[0] == 1 else y
+            # not where there is one sample: a view that is changed in place later on loses its own place in the graph
+            expanded = y.expand(batch[-1], *y.shape[1:]) if y.shape[0] == 1 < batch[-1] else y
             if len(expanded) != batch[-1]:
                 raise TypeError(
                     f"layer {name!r} has an output of {len(y)} rows for {batch[-1]} samples, so it is not told apart by sample"
@@ -112,7 +113,7 @@ def _batch_size(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int:
 
 def observe(
     model: nn.Module, criterion: Criterion, batch: Any, names: Sequence[str]
-) -> tuple[Float[Tensor, "batch"], Records]:
+) -> tuple[Float[Tensor, "*terms batch"], Records]:
     """The batch's losses, with a graph of the named parameters alone, and each run of a layer that holds one.
 
     Raises TypeError for a layer without a rule, ValueError where the losses do not depend on a named parameter.
@@ -154,7 +155,7 @@ def visit(loss: Tensor, records: Records, visitor: Callable[[Call, Tensor], None
 
 def taps(
     model: nn.Module, criterion: Criterion, batch: Any, names: Sequence[str]
-) -> tuple[Float[Tensor, "batch"], list[tuple[Call, Tensor]]]:
+) -> tuple[Float[Tensor, "*terms batch"], list[tuple[Call, Tensor]]]:
     """The batch's losses, and each run of a layer with the summed losses' gradient in its output; raises as `observe`."""
     with restored(model):
         losses, records = observe(model, criterion, batch, names)

@@ -47,6 +47,8 @@ class InfluenceWeights:
         validation: (inputs, labels) tensors, or an iterable of batches that `criterion` takes; never test data.
         size: number of training samples; `index` of a batch counts from 0 to size - 1.
         criterion: (model, batch) -> per-sample validation losses; cross-entropy by default.
+        curvature: what the preconditioner is taken from, in the form of `validation`; None: `validation` itself. For a
+            narrow target (one class, say) hand in a sample of all data: a target changes the loss, not which steps are cheap.
         scope, preconditioner, damping: see `make_probe`.
         update, mapping, source, smoothing: see weights.py; `prior` (t-statistics of shape (size,)) and `disputed` (bool)
             come from a teacher, where there is one. `groups` (given labels, say): their medians of t are made equal.
@@ -68,6 +70,7 @@ class InfluenceWeights:
         size: int,
         *,
         criterion: Criterion = cross_entropy,
+        curvature: tuple[Tensor, Tensor] | Sequence[Any] | None = None,
         scope: str = "last",
         preconditioner: str = "whiten",
         damping: float = 0.1,
@@ -104,8 +107,9 @@ class InfluenceWeights:
         self.size, self.seen = size, 0
         self._steps, self._epoch = 0, 0
         self._validation = _Draw(validation, validation_batch, seed, folds)
-        self._make_probe = lambda batches: make_probe(
-            model, criterion, batches, scope=scope, preconditioner=preconditioner, damping=damping
+        self._curvature = None if curvature is None else _Draw(curvature, validation_batch, seed, folds)
+        self._make_probe = partial(
+            make_probe, model, criterion, scope=scope, preconditioner=preconditioner, damping=damping
         )
         names = scope_names(model, scope)
         by_layer = self.update.in_step and not (scope == "last" and preconditioner in PAIRWISE)
@@ -214,10 +218,11 @@ class InfluenceWeights:
 
     def _new_probe(self) -> Probe:
         batches = self._validation(self._steps)
+        curvature = None if self._curvature is None else self._curvature(self._steps)
         self._records.paused = True  # else the graphs of the probe's own passes would live on in it
         try:
             with evaluating(self.model):
-                self._probe = self._make_probe(batches)
+                self._probe = self._make_probe(batches, curvature=curvature)
         finally:
             self._records.paused = False
         return self._probe

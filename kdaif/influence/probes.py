@@ -3,6 +3,10 @@
 Influence is a mean over validation samples, so it has a standard error, and t = mean / standard error says how sure a
 score is on a scale that means the same everywhere. `HeadProbe` (last layer) takes it from all pairwise products with the
 validation samples, at no extra pass; `FoldProbe` (any parameters) from K validation folds, that is K directions.
+
+Both score by term where the criterion returns its losses as (terms, batch), the label's and the teacher's, say: positive
+where a step on that term alone lowers the validation loss; the means over all terms add up to the sample's. A `HeadProbe` needs
+no further pass of the model for it: each term is one more gradient in the logits.
 """
 
 from collections.abc import Iterable, Sequence
@@ -12,7 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from kdaif.influence.calls import Call, Criterion, taps
+from kdaif.influence.calls import Call, Criterion, observe, restored, tap
 from kdaif.influence.direction import (
     PRECONDITIONERS,
     check_name,
@@ -32,12 +36,12 @@ PAIRWISE = {"identity": (False, False), "whiten": (True, False), "kfac": (True, 
 class Scores(NamedTuple):
     """Influence of each sample: mean over the validation samples, in nats per unit step, and its standard error."""
 
-    mean: Float[Tensor, "batch"]
-    error: Float[Tensor, "batch"]
+    mean: Float[Tensor, "*terms batch"]
+    error: Float[Tensor, "*terms batch"]
     freedom: int  # degrees of freedom of the error: validation samples, or folds, less one
 
     @property
-    def t(self) -> Float[Tensor, "batch"]:
+    def t(self) -> Float[Tensor, "*terms batch"]:
         """Standard errors away from zero; positive = helpful, below -2 = significantly harmful.
 
         On the normal's scale, however few folds the error is from: by chance 2.3 % lie below -2 (Wallace 1959).
@@ -60,10 +64,11 @@ class HeadProbe:
         self.inputs = inputs
         self.gradients = gradients
 
-    def products(self, inputs: Float[Tensor, "batch d"], gradients: Float[Tensor, "batch classes"]) -> Scores:
+    def products(self, inputs: Float[Tensor, "batch d"], gradients: Float[Tensor, "*terms batch classes"]) -> Scores:
         """Scores from the last layer's inputs (1 appended for its bias) and the loss gradients in its outputs."""
         each = (gradients @ self.gradients.mT) * (inputs @ self.inputs.mT)
-        return Scores(each.mean(1), each.std(1) / each.shape[1] ** 0.5, each.shape[1] - 1)
+        count = each.shape[-1]
+        return Scores(each.mean(-1), each.std(-1) / count**0.5, count - 1)
 
     def __call__(self, model: nn.Module, criterion: Criterion, batch: Any) -> Scores:
         return self.products(*head_rows(model, criterion, [batch], self.names))
@@ -77,9 +82,10 @@ class FoldProbe:
         self.directions = stacked(directions)
         self.scorer = SCORERS[scorer]
 
-    def of_folds(self, folds: Float[Tensor, "folds batch"]) -> Scores:
+    def of_folds(self, folds: Float[Tensor, "*terms folds batch"]) -> Scores:
         """Scores from each fold's scores."""
-        return Scores(folds.mean(0), folds.std(0) / len(folds) ** 0.5, len(folds) - 1)
+        count = folds.shape[-2]
+        return Scores(folds.mean(-2), folds.std(-2) / count**0.5, count - 1)
 
     def __call__(self, model: nn.Module, criterion: Criterion, batch: Any) -> Scores:
         return self.of_folds(self.scorer(model, criterion, batch, self.directions))
@@ -147,7 +153,7 @@ def _head_probe(
 
 def head_rows(
     model: nn.Module, criterion: Criterion, batches: Iterable[Any], names: Sequence[str]
-) -> tuple[Float[Tensor, "samples d"], Float[Tensor, "samples classes"]]:
+) -> tuple[Float[Tensor, "samples d"], Float[Tensor, "*terms samples classes"]]:
     """The last layer's inputs, with a 1 for its bias, and each sample's loss gradient in its outputs.
 
     Raises ValueError where the last layer does not give one row a sample, once.
@@ -156,9 +162,13 @@ def head_rows(
     for batch in batches:
         if reason := obstacle(model, criterion, batch, names):
             raise ValueError(f"the last layer cannot be scored ({reason}); use scope='all'")
-        found.append(call_rows(taps(model, criterion, batch, names)[1]))
+        with restored(model):
+            losses, records = observe(model, criterion, batch, names)
+            terms = losses.reshape(-1, losses.shape[-1])
+            rows = [call_rows(tap(term.sum(), records, retain_graph=True)) for term in terms]
+        found.append((rows[0][0], torch.stack([g for _, g in rows]).reshape(*losses.shape, -1)))
     inputs, gradients = zip(*found, strict=True)
-    return torch.cat(inputs), torch.cat(gradients)
+    return torch.cat(inputs), torch.cat(gradients, -2)
 
 
 def call_rows(

@@ -2,14 +2,19 @@
 
 With v the (preconditioned) gradient of a validation loss the score is the sample's first-order influence on it: positive
 means that training on the sample lowers that loss. Scorers are registry entries behind one call,
-``scorer(model, criterion, batch, directions) -> (directions, batch)``:
+``scorer(model, criterion, batch, directions) -> (directions, batch)``, or ``(terms, directions, batch)`` where the
+criterion returns its losses as ``(terms, batch)``, say the label's and the teacher's: each term's share of the score,
+positive where a step on that term alone lowers the validation loss; their sum over the terms is the sample's score.
 
 | scorer | exact | cost, in forward+backward passes |
 |---|---|---|
 | `layerwise` | yes | one, without the parameter gradients, and one more run of each scored layer |
-| `jvp` | yes, any module | one forward-mode pass |
-| `finite-difference` | to about 1e-3 | two forward passes |
-| `loop` | yes: the reference | one backward pass a sample |
+| `jvp` | yes, any module | one forward-mode pass a direction, any number of terms |
+| `finite-difference` | to about 1e-3 | two forward passes a direction, any number of terms |
+| `loop` | yes: the reference | one backward pass a sample and term |
+
+Terms cost `layerwise` all but the forward pass each: a backward pass carries one functional of the losses. With fewer
+directions than terms `jvp` is the cheaper one; in the last layer alone (`HeadProbe`) terms need no further pass.
 
 A direction is a dict from parameter name to tensor; parameters that it leaves out (frozen ones, or all but the last
 layer's) are not part of the score. In BatchNorm's train mode a sample also acts through the batch statistics: `layerwise`
@@ -29,10 +34,10 @@ from torch.autograd import forward_ad
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from kdaif.influence.calls import Call, Criterion, evaluating, observe, restored, visit
+from kdaif.influence.calls import Call, Criterion, evaluating, observe, restored, tap, visit
 
 Direction = Mapping[str, Tensor]
-Scorer = Callable[[nn.Module, Criterion, Any, Sequence[Direction]], Float[Tensor, "directions batch"]]
+Scorer = Callable[[nn.Module, Criterion, Any, Sequence[Direction]], Float[Tensor, "*terms directions batch"]]
 
 
 class Stacked(Sequence[Direction]):
@@ -62,24 +67,30 @@ def stacked(directions: Sequence[Direction]) -> Stacked:
 
 def contributions(
     model: nn.Module, criterion: Criterion, batch: Any, directions: Sequence[Direction]
-) -> dict[str, Float[Tensor, "directions batch"]]:
-    """Layer-wise scores told apart by layer: {layer name: (directions, batch)}; their sum over layers is the score."""
+) -> dict[str, Float[Tensor, "*terms directions batch"]]:
+    """Layer-wise scores told apart by layer: {layer name: (*terms, directions, batch)}; their sum over layers is the score."""
     together = stacked(directions).together
     by_layer: dict[str, Tensor] = {}
 
-    def add(call: Call, gradient: Tensor) -> None:
+    def add(call: Call, gradient: Tensor, term: int | None = None) -> None:
         shares = call.shares(gradient, together)
-        by_layer[call.name] = by_layer[call.name] + shares if call.name in by_layer else shares
+        if call.name not in by_layer:
+            by_layer[call.name] = shares.new_zeros(*losses.shape[:-1], *shares.shape)
+        by_layer[call.name][... if term is None else term] += shares
 
     with restored(model):
         losses, records = observe(model, criterion, batch, list(together))
-        visit(losses.sum(), records, add)
+        if losses.dim() == 1:
+            visit(losses.sum(), records, add)
+        for number, term in enumerate(losses if losses.dim() > 1 else ()):
+            for call, gradient in tap(term.sum(), records, retain_graph=True):
+                add(call, gradient, number)
     return by_layer
 
 
 def layerwise(
     model: nn.Module, criterion: Criterion, batch: Any, directions: Sequence[Direction]
-) -> Float[Tensor, "directions batch"]:
+) -> Float[Tensor, "*terms directions batch"]:
     """The layer-wise product; where it cannot be right (see `obstacle`) it warns and falls back to `jvp`."""
     if reason := obstacle(model, criterion, batch, list(directions[0])):
         warnings.warn(f"layer-wise influence is not possible ({reason}); scoring by forward mode instead", stacklevel=2)
@@ -112,6 +123,7 @@ def _find_obstacle(model: nn.Module, criterion: Criterion, batch: Any, names: Se
             losses, records = observe(model, criterion, batch, names)
         except (TypeError, RuntimeError) as error:
             return str(error)
+        losses = losses.reshape(-1, losses.shape[-1]).sum(0)  # terms add up
         factors = torch.linspace(0.5, 1.5, len(losses), dtype=losses.dtype, device=losses.device)
         if any(isinstance(m, _BatchNorm) and m.running_mean is None for m in model.modules()):
             factors = torch.ones_like(losses)  # mixes samples in eval mode too: read as in train mode
@@ -172,7 +184,7 @@ class _Moved(nn.Module):
 
 def jvp(
     model: nn.Module, criterion: Criterion, batch: Any, directions: Sequence[Direction]
-) -> Float[Tensor, "directions batch"]:
+) -> Float[Tensor, "*terms directions batch"]:
     """Forward mode: the derivative of every loss as the parameters move along v. Any module whose ops have forward rules.
 
     Raises ValueError naming the operation that has none.
@@ -195,7 +207,7 @@ def jvp(
             if tangent is None:
                 raise ValueError("the losses do not depend on any scored parameter")
             rows.append(tangent.detach())
-    return torch.stack(rows)
+    return torch.stack(rows, -2)
 
 
 @contextmanager
@@ -208,7 +220,7 @@ def _with_forward_rules() -> Iterator[None]:
 
 def finite_difference(
     model: nn.Module, criterion: Criterion, batch: Any, directions: Sequence[Direction], step: float = 1e-3
-) -> Float[Tensor, "directions batch"]:
+) -> Float[Tensor, "*terms directions batch"]:
     """Central difference along v, with a step of `step` times the norm of the parameters."""
     parameters = {name: p.detach() for name, p in model.named_parameters()}
     rows = []
@@ -220,7 +232,7 @@ def finite_difference(
             with restored(model), torch.no_grad():
                 losses.append(criterion(_Moved(model, moved), batch))
         rows.append((losses[0] - losses[1]) / (2 * size))
-    return torch.stack(rows)
+    return torch.stack(rows, -2)
 
 
 def _norm(tensors: Iterable[Tensor]) -> Tensor:
@@ -229,19 +241,20 @@ def _norm(tensors: Iterable[Tensor]) -> Tensor:
 
 def loop(
     model: nn.Module, criterion: Criterion, batch: Any, directions: Sequence[Direction]
-) -> Float[Tensor, "directions batch"]:
+) -> Float[Tensor, "*terms directions batch"]:
     """One backward pass a sample: slow and plain, the reference that the others are tested against."""
     parameters = dict(model.named_parameters())
     names = list(directions[0])
     columns = []
     with restored(model), torch.enable_grad():
-        for loss in criterion(model, batch):
+        losses = criterion(model, batch)
+        for loss in losses.flatten():
             gradients = torch.autograd.grad(
                 loss, [parameters[name] for name in names], retain_graph=True, allow_unused=True, materialize_grads=True
             )
             products = [[(g * v[name]).sum() for name, g in zip(names, gradients, strict=True)] for v in directions]
             columns.append(torch.stack([torch.stack(row).sum() for row in products]))
-    return torch.stack(columns, dim=1)
+    return torch.stack(columns, dim=1).unflatten(1, losses.shape).movedim(0, -2)
 
 
 SCORERS: dict[str, Scorer] = {

@@ -10,9 +10,11 @@ from numpy.testing import assert_array_equal
 
 from kdaif import adaptive
 from kdaif.config import UserError
+from kdaif.data import load
 from kdaif.influence import SOURCES, UPDATES
 from kdaif.metrics.detection import auroc
 from kdaif.runs import Run, open_run
+from kdaif.targets import select
 from kdaif.train import train_new
 from tests.small import small
 
@@ -172,3 +174,49 @@ def test_a_teacher_that_agrees_with_nobody_leaves_no_validation_sample(monkeypat
         UserError, match=r"^influence\.validation: the teacher agrees with fewer than 2 .*; takes teacher"
     ):
         train_new(small("influence.validation=agreed"))
+
+
+# --- targets ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scope", ["last", "all"])
+def test_a_class_is_helped_by_its_own_well_labelled_samples(scope):
+    run = trained("influence.target=class:3", f"influence.scope={scope}", "influence.source=teacher")
+    samples, influence = run.samples(), run.epoch()["influence"]
+    well = ~samples["flipped"].to_numpy(bool)
+    own = (samples["label"] == 3).to_numpy()
+    assert influence[well & own].mean() > 1 > influence[well & ~own].mean()
+    assert influence[well & own].median() > influence[well & ~own].quantile(0.9)
+
+
+def test_the_worst_class_is_one_of_the_classes(monkeypatch):
+    targets = []
+
+    def spy(*arguments):
+        targets.append(select(*arguments))
+        return targets[-1]
+
+    monkeypatch.setattr(adaptive, "select", spy)
+    worst = trained("influence.target=worst-class", "influence.source=teacher")
+    (number,) = set(targets[-1].labels.tolist())
+    alone = trained(f"influence.target=class:{number}", "influence.source=teacher")
+    assert worst.epoch()["influence"].equals(alone.epoch()["influence"])
+
+
+def test_chosen_validation_samples(tmp_path):
+    config = small("influence.source=teacher")
+    validation = load(config.data, config.noise, config.seed, None).validation
+    file = tmp_path / "ids.txt"
+    file.write_text("\n".join(validation.ids))
+    chosen, whole = (trained(f"influence.target={t}", "influence.source=teacher") for t in (f"ids:{file}", "all"))
+    # the same samples: but for the classes' medians, which target `all` alone makes equal, the same scores
+    influence, label = chosen.epoch()["influence"], chosen.samples()["label"]
+    median = influence.quantile(interpolation="lower")
+    centred = influence - influence.groupby(label).transform("quantile", interpolation="lower") + median
+    assert np.allclose(centred, whole.epoch()["influence"], atol=1e-4)
+
+
+def test_a_class_without_validation_samples_is_refused(monkeypatch):
+    monkeypatch.setitem(adaptive.VALIDATION, "given", lambda split, said: split.subset(split.labels != 3))
+    with pytest.raises(UserError, match=r"^influence\.target: 'class:3' leaves 0 of the \d+ validation samples in use"):
+        train_new(small("influence.validation=given", "influence.target=class:3"))

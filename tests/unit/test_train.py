@@ -59,9 +59,9 @@ class Stop(Callback):
 
 
 def settings(method: str) -> list[str]:
-    """A method with its mechanism, as in `kd-aif periodic all`."""
+    """A method with its mechanism, as in `kd-aif periodic all class:3`."""
     name, *influence = method.split()
-    fields = [f"influence.{field}={value}" for field, value in zip(("update", "scope"), influence)]
+    fields = [f"influence.{field}={value}" for field, value in zip(("update", "scope", "target"), influence)]
     few = ["data.train_size=120", "influence.validation=given"] if "all" in influence else []
     return [f"method={name}", "student.optim.epochs=4", "influence.mapping=sigmoid", *fields, *few]
 
@@ -82,6 +82,7 @@ def test_another_seed_gives_another_run():
 
 
 METHODS = ["ce", "kd", "oracle", "kd-aif lagged", "kd-aif lagged all", "kd-aif online", "kd-aif periodic"]
+METHODS += ["kd-aif lagged last class:3", "kd-aif lagged all worst-class"]
 
 
 @pytest.mark.parametrize("method", [*METHODS, "kd-aif two_phase"])

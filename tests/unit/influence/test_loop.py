@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdaif.influence import InfluenceWeights
+from kdaif.influence import InfluenceWeights, make_probe
 from kdaif.influence.loop import FLOOR
 from kdaif.influence.probes import FoldProbe, HeadProbe
 from kdaif.influence.scores import loop as loop_scores
@@ -228,6 +228,19 @@ def test_the_last_layer_takes_any_preconditioner_in_the_step(preconditioner: str
     one_step(weights, train, torch.arange(SIZE))
     weights.step()
     assert relative_error(weights.table.own(), explicit.t.float()) < 1e-5
+
+
+@pytest.mark.parametrize("scope", ["last", "all"])
+def test_curvature_may_come_from_more_than_the_target(scope: str) -> None:
+    train, validation = data()
+    narrow = tuple(part[validation[1] == 1] for part in validation)
+    weights = InfluenceWeights(conv_net(), narrow, SIZE, scope=scope, curvature=validation)
+    folds = list(zip(*(part.tensor_split(len(narrow[1])) for part in narrow), strict=True))
+    mean, model = weights.probe(weights.model, cross_entropy, train).mean, conv_net()
+    explicit = make_probe(model, cross_entropy, folds, scope=scope, curvature=[validation])
+    torch.testing.assert_close(mean, explicit(model, cross_entropy, train).mean)
+    alone = make_probe(model, cross_entropy, folds, scope=scope)
+    assert not torch.allclose(mean, alone(model, cross_entropy, train).mean, rtol=1e-2)
 
 
 # --- when scores are made and weights change -------------------------------------------------------------------------

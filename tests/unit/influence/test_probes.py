@@ -104,6 +104,32 @@ def test_curvature_can_come_from_other_samples(scope: str) -> None:
     )
 
 
+@pytest.mark.parametrize("scope", ["last", "all"])
+def test_terms_have_scores_and_errors_of_their_own(scope: str) -> None:
+    model, train, validation = network()
+    probe = make_probe(model, cross_entropy, validation, scope=scope)
+    passes: list[int] = []
+    model.register_forward_hook(lambda *_: passes.append(1))
+
+    def terms(model: nn.Module, batch: Batch) -> Tensor:
+        logits = model(batch[0])
+        return torch.stack([0.3 * F.cross_entropy(logits, batch[1], reduction="none"), logits.square().sum(1)])
+
+    probe(model, terms, train)  # finds out that nothing stands in the way
+    passes.clear()
+    scores = probe(model, terms, train)
+    assert len(passes) == 1
+    assert scores.mean.shape == scores.t.shape == (2, len(train[1]))
+    for number in (0, 1):
+        alone = probe(model, lambda m, b, n=number: terms(m, b)[n], train)
+        torch.testing.assert_close(scores.mean[number], alone.mean)
+        torch.testing.assert_close(scores.error[number], alone.error)
+    whole = probe(model, lambda m, b: terms(m, b).sum(0), train)
+    torch.testing.assert_close(scores.mean.sum(0), whole.mean)
+    reference = pairs(model, train, validation, scope_names(model, scope), "whiten").mean(0)
+    torch.testing.assert_close(scores.mean[0], 0.3 * reference)
+
+
 def test_a_module_of_the_users_own_is_scored_by_forward_mode() -> None:
     class Scale(nn.Module):
         def __init__(self) -> None:
