@@ -27,6 +27,12 @@ page = st.navigation(
             help="Which training samples help the student and which harm it: look, select, export.",
         ),
         st.Page(
+            "views/dynamics.py",
+            title="Dynamics",
+            icon=":material/timeline:",
+            help="How the weights move while the student learns, and which samples are easy, ambiguous or hard.",
+        ),
+        st.Page(
             "views/compare.py",
             title="Compare",
             icon=":material/stacked_line_chart:",

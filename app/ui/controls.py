@@ -7,7 +7,7 @@ import pandas as pd
 import streamlit as st
 
 from app.ui.look import STATE_WORDS
-from app.ui.selection import ALL_CLASSES, SHOWS
+from app.ui.selection import ALL_CLASSES, SHOWS, Selection
 from app.ui.store import runs_frame
 from kdaif.runs import Run, open_run
 from kdaif.runs.tables import rows
@@ -19,6 +19,23 @@ def keep_valid(key: str, options: Sequence[Any]) -> None:
     """Drop a remembered choice that is not among the options any more (another run, a deleted one)."""
     if st.session_state.get(key) is not None and st.session_state[key] not in options:
         del st.session_state[key]
+
+
+def carried(key: str, options: Sequence[Any] | None = None) -> None:
+    """Bring a bound value along from the page before: Streamlit drops it, and its place in the URL, with that page.
+
+    Call it before the widget, which must be followed by `remember`. A link's own value goes first.
+    """
+    last = st.session_state.get(f"{key} carried")
+    if last is not None and key not in st.session_state and key not in st.query_params:
+        st.session_state[key] = last
+    if options is not None:
+        keep_valid(key, options)
+
+
+def remember(key: str, value: Any) -> None:
+    """What `carried` brings to the next page."""
+    st.session_state[f"{key} carried"] = value
 
 
 def linked_choice(
@@ -80,7 +97,7 @@ def epoch_choice(run: Run) -> int:
     """The epoch whose values are shown; the newest unless chosen."""
     epochs = run.epochs()
     options = [*epochs[:-1], LATEST]
-    keep_valid("epoch", options)
+    carried("epoch", options)
     if len(options) == 1:
         st.selectbox("Epoch", [epochs[-1]], disabled=True, width=180, help="The only epoch recorded so far.")
         return epochs[-1]
@@ -94,21 +111,24 @@ def epoch_choice(run: Run) -> int:
         width=230,
         help="All values on this page are those measured in this epoch of the student's training.",
     )
+    remember("epoch", chosen)
     return chosen or epochs[-1]
 
 
 def class_choice(classes: tuple[str, ...]) -> str:
     options = [ALL_CLASSES, *classes]
-    keep_valid("class", options)
-    return st.selectbox(
+    carried("class", options)
+    chosen = st.selectbox(
         "Given label", options, key="class", bind="query-params", width=150, help="Only samples with this given label."
     )
+    remember("class", chosen)
+    return chosen
 
 
 def show_choice(flips_known: bool) -> str:
     options = list(SHOWS) if flips_known else list(SHOWS)[:3]
-    keep_valid("show", options)
-    return st.selectbox(
+    carried("show", options)
+    chosen = st.selectbox(
         "Show",
         options,
         key="show",
@@ -116,6 +136,78 @@ def show_choice(flips_known: bool) -> str:
         width=170,
         help="Where the wrong labels are known, also what KD-AIF missed and where it was wrong.",
     )
+    remember("show", chosen)
+    return chosen
+
+
+def range_choice(table: pd.DataFrame, given: str, show: str) -> Selection:
+    """The field and the ends of its range, in a row; with class and show they are the selection."""
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
+        field = _field_choice(table)
+        selection = Selection(given, show, field, _end_choice("from"), _end_choice("to"))
+        st.button("Clear", on_click=clear_range, type="tertiary", key="clear", disabled=selection.range is None)
+    return selection
+
+
+def clear_range() -> None:
+    """Open both ends of the range: it belongs to one field."""
+    for end in ("from", "to"):
+        st.session_state[end] = st.session_state[f"{end} carried"] = None
+
+
+def sample_choice(samples: int) -> int | None:
+    """The primary sample by its number: what a click on a tile or point sets, and the URL carries."""
+    carried("sample", range(samples))
+    chosen = st.number_input(
+        "Sample",
+        0,
+        samples - 1,
+        None,
+        1,
+        key="sample",
+        bind="query-params",
+        placeholder="sample no.",
+        label_visibility="collapsed",
+        width=150,
+    )
+    remember("sample", chosen)
+    return chosen
+
+
+def _field_choice(table: pd.DataFrame) -> str:
+    measured = [field for field in ("weight", "influence") if table[field].notna().any()]
+    carried("field", measured)
+    chosen = st.segmented_control(
+        "Field",
+        measured,
+        default=measured[0],
+        required=True,
+        key="field",
+        on_change=clear_range,
+        bind="query-params",
+        format_func=str.capitalize,
+        label_visibility="collapsed",
+    )
+    remember("field", chosen)
+    return chosen
+
+
+def _end_choice(name: str) -> float | None:
+    """One end of the selected range; None leaves it open."""
+    carried(name)
+    chosen = st.number_input(
+        name,
+        value=None,
+        step=0.1,
+        format="%.2f",
+        key=name,
+        bind="query-params",
+        label_visibility="collapsed",
+        placeholder=f"{name} …",
+        width=96,
+    )
+    remember(name, chosen)
+    return chosen
 
 
 def experiment_choice() -> str | None:

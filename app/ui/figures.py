@@ -56,7 +56,7 @@ def gain_figure(methods: pd.DataFrame) -> go.Figure:
     figure.update_xaxes(
         title="points of test accuracy over vanilla KD", range=[low - 0.04 * widest, 1.4 * widest], zeroline=True
     )
-    return _styled(figure, height=74 + 62 * len(methods))
+    return styled(figure, height=74 + 62 * len(methods))
 
 
 def _gain_text(row: Any) -> str:
@@ -104,7 +104,7 @@ def accuracy_figure(methods: pd.DataFrame, runs: pd.DataFrame) -> go.Figure:
     figure.update_xaxes(title="test accuracy, %")
     order = {"categoryorder": "array", "categoryarray": list(methods["label"])}
     figure.update_yaxes(range=[-0.6, len(methods) - 0.25], **order)
-    return _styled(figure, height=255)
+    return styled(figure, height=255)
 
 
 def curves_figure(curves: pd.DataFrame) -> go.Figure:
@@ -121,7 +121,7 @@ def curves_figure(curves: pd.DataFrame) -> go.Figure:
             fill="toself",
             mode="lines",
             line={"width": 0},
-            fillcolor=_transparent(color, 0.18),
+            fillcolor=transparent(color, 0.18),
             hoverinfo="skip",
             showlegend=False,
         )
@@ -136,7 +136,7 @@ def curves_figure(curves: pd.DataFrame) -> go.Figure:
     figure.update_layout(hovermode="x unified")
     figure.update_xaxes(title="epoch")
     figure.update_yaxes(title="test accuracy, %")
-    return _styled(figure, height=255, legend=True)
+    return styled(figure, height=255, legend=True)
 
 
 def class_figure(differences: pd.DataFrame) -> go.Figure:
@@ -157,7 +157,7 @@ def class_figure(differences: pd.DataFrame) -> go.Figure:
     figure.update_layout(uniformtext={"minsize": 11, "mode": "show"})
     figure.update_yaxes(title="points over vanilla KD", zeroline=True)
     figure.update_xaxes(showgrid=False, type="category")
-    return _styled(figure, height=205)
+    return styled(figure, height=205)
 
 
 def histogram_figure(
@@ -186,7 +186,7 @@ def histogram_figure(
     figure.update_layout(newselection={"line": {"color": ACCENT, "width": 1.5, "dash": "solid"}})
     figure.update_xaxes(title=FIELD_TITLES[field], fixedrange=True)
     figure.update_yaxes(title="samples", fixedrange=True)
-    return _styled(figure, height=180, legend=True)
+    return styled(figure, height=180, legend=True)
 
 
 def trajectory_figure(
@@ -201,7 +201,7 @@ def trajectory_figure(
         fill="toself",
         mode="lines",
         line={"width": 0},
-        fillcolor=_transparent(NEUTRAL, 0.2),
+        fillcolor=transparent(NEUTRAL, 0.2),
         hoverinfo="skip",
         name="80 % of all samples",
     )
@@ -227,10 +227,11 @@ def trajectory_figure(
     figure.add_hline(y=neutral, line={"color": GRID, "width": 1.5})
     figure.update_xaxes(title="epoch")
     figure.update_yaxes(title=FIELD_TITLES[field].split(" (")[0])
-    return _styled(figure, height=165, legend=True)
+    return styled(figure, height=165, legend=True)
 
 
-def _styled(figure: go.Figure, height: int, legend: bool = False) -> go.Figure:
+def styled(figure: go.Figure, height: int, legend: bool = False) -> go.Figure:
+    """The house style of every figure: margins, legend above, grid and text that both themes can read."""
     figure.update_layout(
         height=height,
         margin={"l": 8, "r": 8, "t": 26 if legend else 8, "b": 8},
@@ -255,6 +256,7 @@ def _method_colors(methods: pd.DataFrame) -> list[str]:
     return [METHOD_COLORS.get(method, NEUTRAL) for method in methods["method"]]
 
 
-def _transparent(color: str, alpha: float) -> str:
+def transparent(color: str, alpha: float) -> str:
+    """'#D55E00' with this opacity, as css."""
     red, green, blue = (int(color[i : i + 2], 16) for i in (1, 3, 5))
     return f"rgba({red}, {green}, {blue}, {alpha})"

@@ -34,6 +34,9 @@ GLOSSARY: Mapping[str, str] = MappingProxyType(
         "Oracle": "A perfect label cleaner: it knows the flipped labels and leaves exactly those samples out.",
         "Gap recovered": "The gain of KD-AIF over vanilla KD, as a share of the oracle's gain.",
         "AUROC": "How well influence tells flipped labels from right ones: 0.5 is chance, 1 is perfect.",
+        "Confidence": "The probability that the student gives to the given label: 0 to 1.",
+        "Variability": "How much a sample's value changes from epoch to epoch: its standard deviation over the epochs.",
+        "Data map": "Every sample by its mean over the epochs and its variability: easy, ambiguous and hard ones part.",
         "Loss": "How surprised the network is by the given label, in nats; 0 is not at all.",
     }
 )

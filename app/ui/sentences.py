@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from app.ui.look import ACCENT, GOLD, HARMFUL, ink, percent, points
@@ -41,6 +42,28 @@ def compare_sentence(methods: pd.DataFrame) -> str:
         parts.append(f"{_above(best['mean'] - oracle.iloc[0])} the {ink('oracle', GOLD)}")
     seeds = f"mean of {best['runs']} seeds" if best["runs"] > 1 else "one seed"
     return f"{_listed(parts)} ({seeds})."
+
+
+def dynamics_sentence(now: np.ndarray, half: np.ndarray, epochs: tuple[int, int]) -> str:
+    """When the verdicts were made: `now`, `half` say which samples look harmful after these `epochs` (last, half-way)."""
+    last, middle = epochs
+    if not now.any():
+        return f"After epoch {last} no weight of {len(now):,} samples is below half of neutral."
+    harmful = ink(f"{now.sum():,}", HARMFUL)
+    found = f"{harmful} of {len(now):,} samples look harmful after epoch {last}"
+    if middle == last:
+        return f"{found}."
+    early = percent(half[now].mean())
+    return f"{found}; {early} of them already did after epoch {middle}."
+
+
+def steady_sentence(method: str, samples: int, first: float, last: float, epochs: int) -> str:
+    """What moves where the weights do not: the mean confidence after the first and the last epoch."""
+    kept = f"{METHODS.get(method, method)} leaves the weights of all {samples:,} samples as they are"
+    if epochs == 1:
+        return f"{kept}; the student gives the given labels {percent(last)} after its first epoch."
+    moved = "rises" if last >= first else "falls"
+    return f"{kept}; its confidence in the given labels {moved} from {percent(first)} to {percent(last)}."
 
 
 def _gain(methods: pd.DataFrame) -> str:

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
+from kdaif.metrics.dynamics import Heat, Moments, heat, moments
 from kdaif.runs import Run, list_runs, open_run
 from kdaif.runs.tables import rows, run_table, sample_table
 
@@ -35,6 +36,30 @@ def trajectory_of(run: Run, field: str, row: int) -> tuple[list[int], np.ndarray
     crowd = np.random.default_rng(0).permutation(total)[:CROWD]
     values = run.trajectories(field, np.append(crowd, row))[: len(epochs)]
     return epochs, values[:, -1], values[:, :-1]
+
+
+def values_of(run: Run, field: str, rows: np.ndarray) -> np.ndarray:
+    """A field of some samples over all recorded epochs: float32 (epochs, rows).
+
+    The field `confidence` is the probability of the given label, which is e^(-loss): the loss is its cross-entropy.
+    """
+    if field == "confidence":
+        return np.exp(-run.trajectories("loss", rows))
+    return run.trajectories(field, rows)
+
+
+def course_of(run: Run, field: str) -> tuple[Moments, Heat]:
+    """Mean and variability of every sample over the epochs, and the spread at each epoch; shared, never change it."""
+    epochs = run.epochs()
+    stamp = (run.path / "epochs" / f"epoch={epochs[-1]:05d}.parquet").stat().st_mtime_ns
+    return _course(str(run.path), field, len(epochs), stamp)
+
+
+@st.cache_resource(max_entries=12, show_spinner="Reading all epochs …")
+def _course(path: str, field: str, epochs: int, stamp: int) -> tuple[Moments, Heat]:
+    run = open_run(path)
+    values = values_of(run, field, np.arange(len(run.samples())))
+    return moments(values), heat(values)
 
 
 def curves_of(runs: pd.DataFrame) -> pd.DataFrame:

@@ -3,7 +3,16 @@
 import pandas as pd
 import streamlit as st
 
-from app.ui.controls import class_choice, epoch_choice, keep_valid, run_choice, runs_with_epochs, show_choice
+from app.ui.controls import (
+    class_choice,
+    epoch_choice,
+    keep_valid,
+    range_choice,
+    run_choice,
+    runs_with_epochs,
+    sample_choice,
+    show_choice,
+)
 from app.ui.detail import detail
 from app.ui.figures import CONFIG, histogram_figure
 from app.ui.gallery import gallery
@@ -26,46 +35,9 @@ def brush() -> None:
         st.session_state["from"], st.session_state["to"] = ends
 
 
-def clear() -> None:
-    st.session_state["from"] = st.session_state["to"] = None
-
-
-def field_choice(table: pd.DataFrame) -> str:
-    measured = [field for field in ("weight", "influence") if table[field].notna().any()]
-    keep_valid("field", measured)
-    return st.segmented_control(
-        "Histogram of",
-        measured,
-        default=measured[0],
-        required=True,
-        key="field",
-        on_change=clear,
-        bind="query-params",
-        format_func=str.capitalize,
-        label_visibility="collapsed",
-    )
-
-
-def end_choice(name: str) -> float | None:
-    """One end of the selected range; None leaves it open."""
-    return st.number_input(
-        name,
-        value=None,
-        step=0.1,
-        format="%.2f",
-        key=name,
-        bind="query-params",
-        label_visibility="collapsed",
-        placeholder=f"{name} …",
-        width=96,
-    )
-
-
 def spread(table: pd.DataFrame, given: str, show: str) -> Selection:
     """The histogram whose brush selects; returns the selection."""
-    with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
-        selection = Selection(given, show, field_choice(table), end_choice("from"), end_choice("to"))
-        st.button("Clear", on_click=clear, type="tertiary", key="clear", disabled=selection.range is None)
+    selection = range_choice(table, given, show)
     counted = selection.filtered(table)
     if counted.empty:
         st.caption("No sample passes the filters above.")
@@ -86,23 +58,6 @@ def page_choice(selected: pd.DataFrame) -> int:
     pages = page_count(len(selected))
     keep_valid("page", range(1, pages + 1))
     return st.pagination(pages, key="page", max_visible_pages=5)
-
-
-def sample_choice(samples: int) -> int | None:
-    """The primary sample by its number: what a click on a tile sets, and the URL carries."""
-    keep_valid("sample", range(samples))
-    return st.number_input(
-        "Sample",
-        0,
-        samples - 1,
-        None,
-        1,
-        key="sample",
-        bind="query-params",
-        placeholder="sample no.",
-        label_visibility="collapsed",
-        width=150,
-    )
 
 
 def export(selected: pd.DataFrame, run: Run, epoch: int) -> None:

@@ -98,6 +98,15 @@ def test_a_link_shows_the_same_again_and_clear_opens_the_range(page, address):
     in_url(page, "run=")
 
 
+def test_the_selection_and_its_place_in_the_url_come_along(page, address):
+    visit(page, address, "samples?to=0.8&sample=7&class=digit+3")
+    go(page, "Dynamics")
+    expect(page.get_by_label("to", exact=True)).to_have_value("0.80", **SHORT)
+    for part in ("sample=7", "to=0.8", "class=digit", "run="):
+        in_url(page, part)
+    assert bottom(page, ".st-key-heat") <= 800
+
+
 def test_brushing_twice_works(page, address):
     visit(page, address)
     go(page, "Samples")
@@ -142,7 +151,7 @@ def test_another_run_is_in_the_url_and_the_back_button_returns(page, address):
     assert page.evaluate("location.search") == before
 
 
-@pytest.mark.parametrize("path", ["", "samples", "compare"])
+@pytest.mark.parametrize("path", ["", "samples", "dynamics", "compare"])
 def test_a_phone_needs_no_sideways_scrolling(page, address, path):
     page.set_viewport_size({"width": 390, "height": 844})
     visit(page, address, path)
