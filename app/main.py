@@ -42,9 +42,11 @@ page = st.navigation(
     position="top",
 )
 
+from app.ui.controls import carry_selection  # noqa: E402
 from kdaif.config import UserError  # noqa: E402 - below the navigation, which is painted while this loads
 
 try:
+    carry_selection(page.url_path)
     page.run()
 except UserError as error:
     st.error(str(error), icon=":material/error:")

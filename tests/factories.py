@@ -116,6 +116,7 @@ def _digit_epoch(
     count, rows = len(label), np.arange(len(label))
     flipped = label != clean
     probability = opinion / opinion.sum(1, keepdims=True)
+    learnt = 0.1 + (probability - 0.1) * progress ** (1.5 * (1 - probability.max(1, keepdims=True)))
     # what a sample is like stays, what an epoch adds is noise that shrinks
     settled = np.where(flipped, rng.normal(-5.5, 2.2, count), rng.normal(2.6, 1.5, count))
     wobble = np.random.default_rng(int(progress * 1000) + seed).normal(0, 1 - 0.6 * progress, count)
@@ -123,7 +124,7 @@ def _digit_epoch(
     keep = 1 / (1 + np.exp(-1.6 * (influence + 1)))
     confidence = probability.max(1)
     values = {
-        "loss": -np.log(probability[rows, label].clip(1e-4)),
+        "loss": -np.log(learnt[rows, label].clip(1e-4)),
         "teacher_loss": -np.log(probability[rows, label].clip(1e-4)) * 0.9,
         "margin": settled,
         "student_prediction": probability.argmax(1),

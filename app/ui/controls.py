@@ -1,10 +1,12 @@
 """The bar at the top of a page: run, epoch, class. Every value lives in the URL, so a page can be sent as a link."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import pandas as pd
 import streamlit as st
+from streamlit.errors import StreamlitAPIException
 
 from app.ui.look import STATE_WORDS
 from app.ui.selection import ALL_CLASSES, SHOWS, Selection
@@ -12,6 +14,7 @@ from app.ui.store import runs_frame
 from kdaif.runs import Run, open_run
 from kdaif.runs.tables import rows
 
+PAGE, KEPT = "page shown", "values kept"  # in the session: path of the page; key -> (value, its text in the URL)
 LATEST = 0  # stands for the newest epoch, so that a live run's page follows it
 
 
@@ -21,21 +24,29 @@ def keep_valid(key: str, options: Sequence[Any]) -> None:
         del st.session_state[key]
 
 
-def carried(key: str, options: Sequence[Any] | None = None) -> None:
-    """Bring a bound value along from the page before: Streamlit drops it, and its place in the URL, with that page.
+def carry_selection(page: str) -> None:
+    """Bring the bound values along to a new page, before it runs: Streamlit drops them, and their place in the URL.
 
-    Call it before the widget, which must be followed by `remember`. A link's own value goes first.
+    What a link says itself goes first.
     """
-    last = st.session_state.get(f"{key} carried")
-    if last is not None and key not in st.session_state and key not in st.query_params:
-        st.session_state[key] = last
-    if options is not None:
-        keep_valid(key, options)
+    last = st.session_state.get(PAGE)
+    st.session_state[PAGE] = page
+    if last in (None, page):
+        return
+    kept = {key: both for key, both in st.session_state.get(KEPT, {}).items() if key not in st.query_params}
+    for key, (value, _) in kept.items():
+        st.session_state[key] = value
+    with suppress(StreamlitAPIException):  # still bound to the page before: then the widgets write the URL themselves
+        st.query_params.update({key: text for key, (_, text) in kept.items() if text is not None})
 
 
 def remember(key: str, value: Any) -> None:
-    """What `carried` brings to the next page."""
-    st.session_state[f"{key} carried"] = value
+    """Keep a bound widget's value, and how the URL spells it, for `carry_selection`; None is its default."""
+    kept = st.session_state.setdefault(KEPT, {})
+    if value is None:
+        kept.pop(key, None)
+    else:
+        kept[key] = value, str(value) if isinstance(value, int | float) else st.query_params.get(key)
 
 
 def linked_choice(
@@ -97,7 +108,7 @@ def epoch_choice(run: Run) -> int:
     """The epoch whose values are shown; the newest unless chosen."""
     epochs = run.epochs()
     options = [*epochs[:-1], LATEST]
-    carried("epoch", options)
+    keep_valid("epoch", options)
     if len(options) == 1:
         st.selectbox("Epoch", [epochs[-1]], disabled=True, width=180, help="The only epoch recorded so far.")
         return epochs[-1]
@@ -111,13 +122,13 @@ def epoch_choice(run: Run) -> int:
         width=230,
         help="All values on this page are those measured in this epoch of the student's training.",
     )
-    remember("epoch", chosen)
+    remember("epoch", chosen or None)
     return chosen or epochs[-1]
 
 
 def class_choice(classes: tuple[str, ...]) -> str:
     options = [ALL_CLASSES, *classes]
-    carried("class", options)
+    keep_valid("class", options)
     chosen = st.selectbox(
         "Given label", options, key="class", bind="query-params", width=150, help="Only samples with this given label."
     )
@@ -127,7 +138,7 @@ def class_choice(classes: tuple[str, ...]) -> str:
 
 def show_choice(flips_known: bool) -> str:
     options = list(SHOWS) if flips_known else list(SHOWS)[:3]
-    carried("show", options)
+    keep_valid("show", options)
     chosen = st.selectbox(
         "Show",
         options,
@@ -151,13 +162,12 @@ def range_choice(table: pd.DataFrame, given: str, show: str) -> Selection:
 
 def clear_range() -> None:
     """Open both ends of the range: it belongs to one field."""
-    for end in ("from", "to"):
-        st.session_state[end] = st.session_state[f"{end} carried"] = None
+    st.session_state["from"] = st.session_state["to"] = None
 
 
 def sample_choice(samples: int) -> int | None:
     """The primary sample by its number: what a click on a tile or point sets, and the URL carries."""
-    carried("sample", range(samples))
+    keep_valid("sample", range(samples))
     chosen = st.number_input(
         "Sample",
         0,
@@ -176,7 +186,7 @@ def sample_choice(samples: int) -> int | None:
 
 def _field_choice(table: pd.DataFrame) -> str:
     measured = [field for field in ("weight", "influence") if table[field].notna().any()]
-    carried("field", measured)
+    keep_valid("field", measured)
     chosen = st.segmented_control(
         "Field",
         measured,
@@ -194,7 +204,6 @@ def _field_choice(table: pd.DataFrame) -> str:
 
 def _end_choice(name: str) -> float | None:
     """One end of the selected range; None leaves it open."""
-    carried(name)
     chosen = st.number_input(
         name,
         value=None,

@@ -49,7 +49,7 @@ def heat_figure(epochs: Sequence[int], spread: Heat, field: str, current: int) -
         figure.add_hline(y=NEUTRAL_AT[field], line={"color": NEUTRAL, "width": 1, "dash": "dot"})
     figure.update_xaxes(title="epoch", showgrid=False)
     figure.update_yaxes(title=TITLES[field], showgrid=False, zeroline=False)
-    return styled(figure, height=215)
+    return styled(figure, height=190)
 
 
 def bands_figure(
@@ -98,7 +98,7 @@ def bands_figure(
     figure.update_layout(hovermode="x unified")
     figure.update_xaxes(title="epoch")
     figure.update_yaxes(title=TITLES[field])
-    return styled(figure, height=215, legend=True)
+    return styled(figure, height=190, legend=True)
 
 
 def map_figure(points: pd.DataFrame, field: str, primary: int | None) -> go.Figure:
@@ -137,20 +137,20 @@ def map_figure(points: pd.DataFrame, field: str, primary: int | None) -> go.Figu
             name="this sample",
             hoverinfo="skip",
         )
-    if field == "confidence":
-        _regions(figure)
     figure.update_layout(hovermode="closest", clickmode="event+select")
     figure.update_xaxes(title=f"variability of the {field}", rangemode="tozero")
     figure.update_yaxes(title=f"mean {field}", zeroline=field == "influence")
-    return styled(figure, height=250, legend=True)
+    if field == "confidence":
+        _regions(figure)
+    return styled(figure, height=218, legend=True)
 
 
 def _regions(figure: go.Figure) -> None:
     """The names that the classic map gives to its corners."""
     for words, x, y, anchor in (
-        ("easy to learn", 0.01, 0.98, "left"),
+        ("easy to learn", 0.3, 0.98, "left"),
         ("ambiguous", 0.99, 0.5, "right"),
-        ("hard to learn", 0.01, 0.04, "left"),
+        ("hard to learn", 0.3, 0.04, "left"),
     ):
         figure.add_annotation(
             text=f"<b>{words}</b>",
@@ -162,4 +162,5 @@ def _regions(figure: go.Figure) -> None:
             showarrow=False,
             font={"size": 12, "color": TEXT},
         )
+    figure.update_xaxes(range=[-0.01, 0.52])  # a share varies by no more than 0.5
     figure.update_yaxes(range=[-0.03, 1.05])
