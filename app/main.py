@@ -33,6 +33,12 @@ page = st.navigation(
             help="How the weights move while the student learns, and which samples are easy, ambiguous or hard.",
         ),
         st.Page(
+            "views/robustness.py",
+            title="Robustness",
+            icon=":material/shield:",
+            help="How accuracy holds under wrong labels, how well they are found, and whether two runs rank alike.",
+        ),
+        st.Page(
             "views/compare.py",
             title="Compare",
             icon=":material/stacked_line_chart:",

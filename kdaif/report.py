@@ -8,7 +8,7 @@ import pandas as pd
 
 from kdaif.config import UserError
 from kdaif.metrics.detection import auroc, precision_at_k, recall_at_share
-from kdaif.metrics.ranking import spearman, top_k_overlap
+from kdaif.metrics.ranking import kendall, spearman, top_k_overlap
 from kdaif.runs import Run
 
 DISPUTE_CONFIDENCE = 0.5  # a teacher less sure than this suggests no other label
@@ -105,4 +105,55 @@ def _rank_shift(reference: Run, other: Run) -> dict[str, Any]:
         "top_100_overlap": overlap.share,
         "chance": overlap.chance,
         "largest": largest[["id", "shift"]].to_dict("records"),
+    }
+
+
+def summarise(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Mean and standard deviation of the last epoch's test accuracy, and the share of the oracle gap recovered:
+    (method - kd) / (oracle - kd) of the means; None without both, or where the oracle gains nothing."""
+    frame = pd.DataFrame(rows)
+    groups = frame.groupby(["noise", "method"], sort=False)["test_accuracy"].agg(["mean", "std", "count"]).reset_index()
+    means = {(line["noise"], line["method"]): line["mean"] for line in groups.to_dict("records")}
+    lines = []
+    for line in groups.to_dict("records"):
+        kd, oracle = (means.get((line["noise"], method)) for method in ("kd", "oracle"))
+        gain = None if kd is None or oracle is None or oracle <= kd else (line["mean"] - kd) / (oracle - kd)
+        lines.append(
+            {
+                "method": line["method"],
+                "noise": line["noise"],
+                "runs": int(line["count"]),
+                "mean": float(line["mean"]),
+                "std": None if pd.isna(line["std"]) else float(line["std"]),
+                "oracle_gap_recovered": gain,
+            }
+        )
+    return lines
+
+
+def shared_scores(first: Run, second: Run) -> pd.DataFrame:
+    """Harmfulness (influence with its sign turned) of the samples that both runs hold under the same given label.
+
+    Columns id, first, second. Influence is that of a sample as labelled: one whose label differs is another sample.
+    """
+    sides = [
+        run.samples()[["id", "label"]].assign(score=-run.epoch(None, ["influence"])["influence"]).dropna()
+        for run in (first, second)
+    ]
+    shared = sides[0].merge(sides[1], on=["id", "label"], suffixes=("_first", "_second"))
+    return shared[["id", "score_first", "score_second"]].set_axis(["id", "first", "second"], axis=1)
+
+
+def agreement(scores: pd.DataFrame, k: int = 100) -> dict[str, Any]:
+    """How far two rankings agree; `scores` from `shared_scores`. Keys shared, spearman, kendall, k, overlap, chance."""
+    first, second = scores["first"].to_numpy(), scores["second"].to_numpy()
+    k = min(k, len(scores))
+    overlap = top_k_overlap(first, second, k)
+    return {
+        "shared": len(scores),
+        "spearman": spearman(first, second),
+        "kendall": kendall(first, second),
+        "k": k,
+        "overlap": overlap.share,
+        "chance": overlap.chance,
     }

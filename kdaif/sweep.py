@@ -6,13 +6,14 @@ from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import pandas as pd
-
 from kdaif.callbacks import ProgressBar
 from kdaif.config import RunConfig, lookup, parse_config
 from kdaif.methods import METHODS
+from kdaif.report import summarise
 from kdaif.runs import list_runs
 from kdaif.train import train_new
+
+__all__ = ["Sweep", "summarise", "sweep"]
 
 
 class Sweep(NamedTuple):
@@ -59,26 +60,3 @@ def _variant(config: RunConfig, rate: float, seed: int, method: str) -> RunConfi
     return parse_config(
         {**tree, "method": method, "seed": seed, "noise": {**tree["noise"], "kind": kind, "rate": rate}}
     )
-
-
-def summarise(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Mean and standard deviation of the last epoch's test accuracy, and the share of the oracle gap recovered:
-    (method - kd) / (oracle - kd) of the means; None without both, or where the oracle gains nothing."""
-    frame = pd.DataFrame(rows)
-    groups = frame.groupby(["noise", "method"], sort=False)["test_accuracy"].agg(["mean", "std", "count"]).reset_index()
-    means = {(line["noise"], line["method"]): line["mean"] for line in groups.to_dict("records")}
-    lines = []
-    for line in groups.to_dict("records"):
-        kd, oracle = (means.get((line["noise"], method)) for method in ("kd", "oracle"))
-        gain = None if kd is None or oracle is None or oracle <= kd else (line["mean"] - kd) / (oracle - kd)
-        lines.append(
-            {
-                "method": line["method"],
-                "noise": line["noise"],
-                "runs": int(line["count"]),
-                "mean": float(line["mean"]),
-                "std": None if pd.isna(line["std"]) else float(line["std"]),
-                "oracle_gap_recovered": gain,
-            }
-        )
-    return lines

@@ -36,6 +36,10 @@ GLOSSARY: Mapping[str, str] = MappingProxyType(
         "AUROC": "How well influence tells flipped labels from right ones: 0.5 is chance, 1 is perfect.",
         "Confidence": "The probability that the student gives to the given label: 0 to 1.",
         "Variability": "How much a sample's value changes from epoch to epoch: its standard deviation over the epochs.",
+        "Detection curve": "The share of the wrong labels found when samples are inspected in a detector's order.",
+        "Spearman": "How far two rankings of the same samples agree: 1 is the same order, 0 is chance.",
+        "Kendall tau": "Pairs of samples that two rankings order alike, less those they order apart: 1 to −1, chance 0.",
+        "Top-k overlap": "How many of the k most harmful samples two runs have in common; chance is k / n.",
         "Data map": "Every sample by its mean over the epochs and its variability: easy, ambiguous and hard ones part.",
         "Loss": "How surprised the network is by the given label, in nats; 0 is not at all.",
     }

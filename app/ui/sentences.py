@@ -66,6 +66,34 @@ def steady_sentence(method: str, samples: int, first: float, last: float, epochs
     return f"{kept}; its confidence in the given labels {moved} from {percent(first)} to {percent(last)}."
 
 
+def robustness_sentence(table: pd.DataFrame) -> str:
+    """What wrong labels cost; `table` from `store.noise_table`, one row a method and noise rate."""
+    ours = table[table["method"] == "kd-aif"]
+    if ours.empty:
+        return "No KD-AIF run on these data and networks has finished yet."
+    rate = ours["noise"].max()
+    best = ours[ours["noise"] == rate].sort_values("mean").iloc[-1]
+    clean = ours.loc[(ours["label"] == best["label"]) & (ours["noise"] < rate)].sort_values("noise")
+    seeds = f"{best['runs']} seeds" if best["runs"] > 1 else "one seed"
+    if clean.empty:
+        said = f"At {percent(rate)} wrong labels {best['label']} reaches {ink(percent(best['mean'], 1), ACCENT)}"
+    else:
+        low = clean.iloc[0]
+        said = f"From {percent(low['noise'])} to {percent(rate)} wrong labels {best['label']} {_change(low, best)}"
+        vanilla = table[table["method"] == "kd"].set_index("noise")
+        if {rate, low["noise"]} <= set(vanilla.index):
+            said += f", vanilla KD {_change(vanilla.loc[low['noise']], vanilla.loc[rate])}"
+    gap = best["oracle_gap_recovered"]
+    if pd.notna(gap) and gap > 0:
+        said += f"; it recovers {ink(percent(gap), ACCENT)} of the oracle gap there"
+    return f"{said} ({seeds})."
+
+
+def _change(before: pd.Series, after: pd.Series) -> str:
+    difference = after["mean"] - before["mean"]
+    return f"{'gains' if difference > 0 else 'loses'} {points(abs(difference)).lstrip('+±')} points"
+
+
 def _gain(methods: pd.DataFrame) -> str:
     best = _best(methods)
     if best is None:

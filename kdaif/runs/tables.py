@@ -72,7 +72,8 @@ def verdict_counts(table: pd.DataFrame) -> dict[str, Any]:
 def run_table(summaries: Iterable[RunSummary]) -> pd.DataFrame:
     """One row a sound run, in the order given.
 
-    Runs of one `experiment` differ in method, influence settings and seed only, so that their figures compare.
+    Runs of one `experiment` differ in method, influence settings and seed only, so that their figures compare; runs of
+    one `family` may differ in the noise rate too.
     """
     return pd.DataFrame([_run_row(summary) for summary in summaries if not summary.error], columns=list(_RUN_COLUMNS))
 
@@ -102,6 +103,7 @@ def config_difference(configs: Sequence[RunConfig]) -> pd.DataFrame:
 _RUN_COLUMNS = (
     "run_id",
     "experiment",
+    "family",
     "setting",
     "label",
     "method",
@@ -126,6 +128,7 @@ def _run_row(summary: RunSummary) -> dict[str, Any]:
     return {
         "run_id": summary.id,
         "experiment": _experiment(config),
+        "family": _family(config),
         "setting": setting(config),
         "label": method_label(config),
         "method": config.method,
@@ -158,7 +161,16 @@ def method_rank(method: str) -> int:
 
 
 def _experiment(config: RunConfig) -> str:
+    return _digest(config.model_dump(mode="json", exclude=_BESIDE_THE_SETTING))
+
+
+def _family(config: RunConfig) -> str:
     tree = config.model_dump(mode="json", exclude=_BESIDE_THE_SETTING)
+    del tree["noise"]["rate"]
+    return _digest(tree)
+
+
+def _digest(tree: dict[str, Any]) -> str:
     return hashlib.sha1(json.dumps(tree, sort_keys=True).encode(), usedforsecurity=False).hexdigest()[:8]
 
 

@@ -19,7 +19,7 @@ from kdaif.runs.tables import sample_table
 from tests.app.conftest import ROOT
 from tests.factories import digits_run
 
-PAGES = ("views/overview.py", "views/samples.py", "views/compare.py", "views/dynamics.py")
+PAGES = ("views/overview.py", "views/samples.py", "views/compare.py", "views/dynamics.py", "views/robustness.py")
 
 
 def headline(app: AppTest) -> str:

@@ -177,3 +177,22 @@ def test_only_finished_runs_on_the_same_classes_compare():
     other = finished(hand_made([1.0, 2.0, 3.0], classes=("ant", "bee", "cow")), 0.5, [0.5] * 3)
     with pytest.raises(UserError, match="compare: the runs have different classes, takes runs on the same data"):
         report.comparison([done, other])
+
+
+# --- agreement of two runs -------------------------------------------------------------------------------------------
+
+
+def test_only_samples_with_the_same_label_are_shared_and_harm_ranks_first():
+    first = hand_made([-3.0, 1.0, 2.0, np.nan], ids=["a", "b", "c", "d"])
+    second = hand_made([-1.0, 5.0, 3.0, 1.0], ids=["a", "x", "b", "d"])  # b has another label here
+    shared = report.shared_scores(first, second)
+    assert shared.to_dict("list") == {"id": ["a"], "first": [3.0], "second": [1.0]}
+
+
+def test_agreement_of_a_ranking_with_itself_and_its_reverse():
+    scores = pd.DataFrame({"id": list("abcd"), "first": [4.0, 3.0, 2.0, 1.0], "second": [4.0, 3.0, 2.0, 1.0]})
+    assert report.agreement(scores, 2) == pytest.approx(
+        {"shared": 4, "spearman": 1, "kendall": 1, "k": 2, "overlap": 1, "chance": 0.5}
+    )
+    reverse = report.agreement(scores.assign(second=-scores["first"]), 100)
+    assert (reverse["kendall"], reverse["k"], reverse["overlap"], reverse["chance"]) == (pytest.approx(-1), 4, 1, 1)
