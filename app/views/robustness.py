@@ -88,8 +88,8 @@ def agreement(run: Run, others: pd.DataFrame) -> None:
         return
     found = agreement_of(run, other, TOP)
     with st.container(horizontal=True, gap="small"):
-        st.metric("Spearman", f"{found['spearman']:.2f}", help=GLOSSARY["Spearman"], border=True)
-        st.metric("Kendall tau", f"{found['kendall']:.2f}", help=GLOSSARY["Kendall tau"], border=True)
+        st.metric("Spearman", f"{found['spearman']:.2f}", help=GLOSSARY["Spearman"], border=True, height="stretch")
+        st.metric("Kendall tau", f"{found['kendall']:.2f}", help=GLOSSARY["Kendall tau"], border=True, height="stretch")
         st.metric(
             f"Top-{found['k']} overlap",
             percent(found["overlap"]),
@@ -98,6 +98,7 @@ def agreement(run: Run, others: pd.DataFrame) -> None:
             delta_arrow="off",
             help=GLOSSARY["Top-k overlap"],
             border=True,
+            height="stretch",
         )
     ks = np.unique(np.linspace(1, len(scores), MARKS).astype(int))
     overlaps = [top_k_overlap(scores["first"], scores["second"], int(k)) for k in ks]
