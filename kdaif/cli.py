@@ -101,7 +101,10 @@ def resume(run: RunId, data_root: DataRoot = None, json_: AsJson = False) -> Non
 def sweep(
     config: Config,
     noise: Annotated[str, typer.Option(help="Noise rates, e.g. 0,0.2,0.4.")] = "0,0.4",
-    methods: Annotated[str, typer.Option(help="Methods, e.g. ce,kd,kd-aif,oracle.")] = "kd,kd-aif,oracle",
+    methods: Annotated[
+        str,
+        typer.Option(help="ce, kd, kd-aif, oracle, small-loss, aum, confident-learning, l2rw, meta-weight-net."),
+    ] = "kd,kd-aif,oracle",
     seeds: Annotated[str, typer.Option(help="Seeds, e.g. 0,1,2.")] = "0",
     set_: Sets = [],  # noqa: B006
     data_root: DataRoot = None,

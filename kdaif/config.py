@@ -149,10 +149,21 @@ class InfluenceConfig(Section):
     warmup: Share = 0.2  # share of the epochs before the student's own scores change a weight
 
 
+class BaselinesConfig(Section):
+    """Settings of the methods that KD-AIF is compared with."""
+
+    noise_rate: Share | None = None  # small-loss: share of the samples left out; None: estimated from the losses
+    warmup: Share = 0.2  # small-loss: share of the epochs over which what is left out grows to that share
+    smoothing: Share = 0.5  # small-loss: share of a sample's old loss kept at each visit
+    percentile: Annotated[float, Field(ge=0, le=100)] = 99.0  # aum: of the threshold samples' areas
+    folds: Annotated[int, Field(ge=2, le=100)] = 4  # confident-learning: networks trained, each without one fold
+    meta_lr: Positive = 1e-3  # meta-weight-net: learning rate of the weighting network
+
+
 class RunConfig(Section):
     """One run, whole."""
 
-    method: str = "kd-aif"  # ce, kd, kd-aif, oracle
+    method: str = "kd-aif"  # ce, kd, kd-aif, oracle; small-loss, aum, confident-learning, l2rw, meta-weight-net
     seed: Seed = 0
     device: str = "auto"
     precision: Literal["auto", "fp32", "bf16"] = "auto"  # auto: bf16 on a GPU
@@ -162,6 +173,7 @@ class RunConfig(Section):
     student: StudentConfig = StudentConfig()
     distillation: DistillationConfig = DistillationConfig()
     influence: InfluenceConfig = InfluenceConfig()
+    baselines: BaselinesConfig = BaselinesConfig()
     checkpoint_every: Count = 5  # epochs between two checkpoints
     name: str = ""  # a word for people; never a path
 

@@ -5,13 +5,21 @@
 | `ce` | no | 1 |
 | `kd` | yes | 1: vanilla knowledge distillation |
 | `kd-aif` | yes | from its influence on the validation loss |
+| `small-loss` | yes | 0 for the share with the largest losses, chosen anew before each epoch (Co-teaching's schedule) |
+| `aum` | yes | 0 where the area under the margin is below that of threshold samples |
+| `confident-learning` | yes | 0 off the diagonal of the confident joint of held-out probabilities |
+| `l2rw` | yes | in each step, as far as it lowers the validation loss (learning to reweight) |
+| `meta-weight-net` | yes | a small network's of its loss, learnt from the validation loss |
 | `oracle` | yes | 1 where the label is right, 0 where it is wrong: the ceiling, only where clean labels are known |
+
+Losses are chosen apart from methods (`distillation.loss`): DKD is `method=kd distillation.loss=dkd`.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from kdaif.adaptive import AdaptiveWeights, check_adaptive
+from kdaif.baselines import L2RW, MetaWeightNet, SmallLoss, aum, check_meta, confident_learning
 from kdaif.config import RunConfig
 from kdaif.data import Dataset
 from kdaif.weighting import Setting, Weighting, check_oracle, oracle, uniform
@@ -30,5 +38,10 @@ METHODS: dict[str, Method] = {
     "ce": Method(teacher=False, weighting=uniform),
     "kd": Method(teacher=True, weighting=uniform),
     "kd-aif": Method(teacher=True, weighting=AdaptiveWeights, check=check_adaptive),
+    "small-loss": Method(teacher=True, weighting=SmallLoss),
+    "aum": Method(teacher=True, weighting=aum),
+    "confident-learning": Method(teacher=True, weighting=confident_learning),
+    "l2rw": Method(teacher=True, weighting=L2RW, check=check_meta),
+    "meta-weight-net": Method(teacher=True, weighting=MetaWeightNet, check=check_meta),
     "oracle": Method(teacher=True, weighting=oracle, check=check_oracle),
 }

@@ -16,7 +16,17 @@ from kdaif.runs.run import Run, RunSummary
 
 HARMFUL_WEIGHT = 0.5  # a sample looks harmful when less than half its neutral weight is left
 HELPFUL_T = 2.0  # and helpful when its influence is this many standard errors above zero
-METHODS = {"ce": "No teacher", "kd": "Vanilla KD", "kd-aif": "KD-AIF", "oracle": "Oracle"}
+METHODS = {
+    "ce": "No teacher",
+    "kd": "Vanilla KD",
+    "small-loss": "Small loss",
+    "aum": "AUM",
+    "confident-learning": "Confident learning",
+    "l2rw": "L2RW",
+    "meta-weight-net": "Meta-Weight-Net",
+    "kd-aif": "KD-AIF",
+    "oracle": "Oracle",
+}
 _BESIDE_THE_SETTING = {"method", "seed", "name", "device", "precision", "checkpoint_every", "influence"}
 
 

@@ -12,6 +12,11 @@ def test_which_methods_there_are_and_which_need_a_teacher():
         "ce": False,
         "kd": True,
         "kd-aif": True,
+        "small-loss": True,
+        "aum": True,
+        "confident-learning": True,
+        "l2rw": True,
+        "meta-weight-net": True,
         "oracle": True,
     }
     for name in METHODS:

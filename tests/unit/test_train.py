@@ -19,6 +19,7 @@ from tests.small import small
 
 ROOT = Path(__file__).parents[2]
 
+BASELINES = ["small-loss", "aum", "confident-learning", "l2rw", "meta-weight-net"]
 RESULT_KEYS = {
     "run_id",
     "run_dir",
@@ -69,7 +70,7 @@ def settings(method: str) -> list[str]:
 # --- the same run twice, and a run in two parts ----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("method", ["ce", "kd", "kd-aif lagged", "kd-aif online", "oracle"])
+@pytest.mark.parametrize("method", ["ce", "kd", "kd-aif lagged", "kd-aif online", "oracle", *BASELINES])
 def test_same_seed_and_config_give_the_same_bytes(method, tmp_path, monkeypatch):
     first = outcome(trained(*settings(method)))
     assert outcome(trained(*settings(method))) == first  # the teacher came from the cache
@@ -85,7 +86,7 @@ METHODS = ["ce", "kd", "oracle", "kd-aif lagged", "kd-aif lagged all", "kd-aif o
 METHODS += ["kd-aif lagged last class:3", "kd-aif lagged all worst-class"]
 
 
-@pytest.mark.parametrize("method", [*METHODS, "kd-aif two_phase"])
+@pytest.mark.parametrize("method", [*METHODS, "kd-aif two_phase", *BASELINES])
 def test_a_run_killed_and_resumed_ends_as_if_undisturbed(method):
     undisturbed = trained(*settings(method))
     run = new_run(small(*settings(method)))
@@ -294,7 +295,7 @@ def test_a_teacher_whose_loss_is_not_finite_is_not_kept(tmp_path):
 @pytest.mark.parametrize(
     ("sets", "said"),
     [
-        ("method=foo", "method: got 'foo', takes one of ce, kd, kd-aif, oracle."),
+        ("method=foo", "method: got 'foo', takes one of aum, ce, confident-learning, kd, kd-aif, l2rw, "),
         ("teacher.optim.schedule=foo", "teacher.optim.schedule: got 'foo', takes one of constant, cosine, step."),
         ("influence.mapping=foo", "influence.mapping: got 'foo'"),
         ("data.train_size=9", "data.train_size: got 9, takes 10"),
