@@ -19,9 +19,9 @@ SIZE = 12
 
 @pytest.mark.parametrize(("method", "better"), [("l2rw", 0.55), ("meta-weight-net", 0.55)])
 def test_flipped_samples_weigh_less(method, better):
-    sets = ("data.train_size=600", "student.optim.epochs=8", "baselines.meta_lr=0.01", f"method={method}")
-    run = open_run(train_new(small(*sets))["run_id"])
-    weight = np.mean([run.epoch(epoch)["weight"] for epoch in run.epochs()[2:]], axis=0)
+    sets = ("data.train_size=1000", "student.optim.epochs=16", "student.optim.batch_size=32")
+    run = open_run(train_new(small(*sets, f"method={method}"))["run_id"])
+    weight = np.mean([run.epoch(epoch)["weight"] for epoch in run.epochs()[8:]], axis=0)
     assert (weight >= 0).all()
     assert auroc(-weight, run.samples()["flipped"].to_numpy(bool)) > better
 
@@ -29,15 +29,15 @@ def test_flipped_samples_weigh_less(method, better):
 def setting() -> SimpleNamespace:
     """A linear student with BatchNorm, four features, three classes."""
     torch.manual_seed(0)
-    student = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3))
-    inputs, labels = torch.randn(SIZE, 4), torch.arange(SIZE) % 3
+    student = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.BatchNorm1d(3))
+    inputs, labels = torch.randn(SIZE, 1, 2, 2), torch.arange(SIZE) % 3
     names = np.array([str(row) for row in range(SIZE)])
     split = Split(torch.zeros(SIZE, 1, 1, 1, dtype=torch.uint8), labels, None, names, names)
     return SimpleNamespace(
         config=small("influence.validation=given", "student.optim.batch_size=6", "student.optim.schedule=constant"),
         dataset=SimpleNamespace(train=split, validation=split),
         student=student,
-        teacher=nn.Linear(4, 3),
+        teacher=nn.Sequential(nn.Flatten(), nn.Linear(4, 3)),
         ordered=lambda split: [Batch(torch.arange(SIZE), inputs, split.labels)],
         device=torch.device("cpu"),
     )
@@ -45,7 +45,7 @@ def setting() -> SimpleNamespace:
 
 def batch(student: nn.Module) -> torch.Tensor:
     torch.manual_seed(1)
-    return F.cross_entropy(student(torch.randn(5, 4)), torch.tensor([0, 1, 2, 0, 1]), reduction="none")
+    return F.cross_entropy(student(torch.randn(5, 1, 2, 2)), torch.tensor([0, 1, 2, 0, 1]), reduction="none")
 
 
 def flat(gradients) -> torch.Tensor:

@@ -13,7 +13,11 @@ from kdaif.train import train_new
 from kdaif.weighting import Step
 from tests.small import small
 
-ENOUGH = ("data.train_size=600", "student.optim.epochs=8")  # for a student to learn something
+ENOUGH = (
+    "data.train_size=1000",
+    "student.optim.epochs=16",
+    "student.optim.batch_size=32",
+)  # for a student to learn something
 
 
 def trained(*sets: str) -> Run:
