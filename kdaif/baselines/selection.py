@@ -36,8 +36,8 @@ class SmallLoss(FixedWeights):
     The schedule is Co-teaching's (Han et al., arXiv 1804.06872, algorithm 1): after T epochs the share min(T / T_k, 1) tau is
     left out, T_k = `baselines.warmup` of all epochs. What differs: one network selects for itself, where two teach each
     other; the choice is made over all samples before an epoch, not in each batch; a sample's loss is the cross-entropy on
-    its label, smoothed over its visits. tau is `baselines.noise_rate` or estimated (`estimated_rate`), anew before each epoch
-    until T_k, then fixed.
+    its label, smoothed over its visits. tau is `baselines.noise_rate` or estimated (`estimated_rate`), anew before each epoch:
+    an early estimate, from a student that knows little, can be far too large.
     """
 
     def __init__(self, setting: Setting) -> None:
@@ -61,7 +61,7 @@ class SmallLoss(FixedWeights):
         if done == 0:
             return
         began = time.monotonic()
-        if self.settings.noise_rate is None and done <= self.warmup:
+        if self.settings.noise_rate is None:
             self.rate = estimated_rate(self.losses)
         out = round(min(done / self.warmup, 1.0) * self.rate * len(self.losses))
         self.weight = torch.ones_like(self.weight)

@@ -73,17 +73,15 @@ def test_a_sample_left_out_comes_back_when_its_loss_falls():
         assert weights.columns()["weight"].tolist() == [float(worse != 0), float(worse != 1)]
 
 
-def test_the_rate_is_estimated_until_the_warm_up_is_over():
-    weights = SmallLoss(setting(samples=100, warmup=0.2))
-    noisy = torch.zeros(100, 2)
-    noisy[:, 0] = 4 + 0.1 * torch.randn(100, generator=torch.Generator().manual_seed(0))
-    noisy[:30, 1] = 8
-    visit(weights, noisy)
-    weights.before_epoch(3)
-    assert weights.rate == 0.3
-    visit(weights, -noisy)
-    weights.before_epoch(4)
-    assert weights.rate == 0.3
+def test_the_rate_is_estimated_anew_before_each_epoch():
+    weights = SmallLoss(setting(samples=100, smoothing=0))
+    for epoch, flipped in enumerate((30, 20), 2):
+        logits = torch.zeros(100, 2)
+        logits[:, 0] = 4 + 0.1 * torch.randn(100, generator=torch.Generator().manual_seed(0))
+        logits[:flipped, 1] = 8
+        visit(weights, logits)
+        weights.before_epoch(epoch)
+        assert weights.rate == pytest.approx(flipped / 100)
 
 
 def test_rate_of_two_groups_and_of_none():
