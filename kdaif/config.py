@@ -153,7 +153,9 @@ class BaselinesConfig(Section):
     """Settings of the methods that KD-AIF is compared with."""
 
     noise_rate: Share | None = None  # small-loss: share of the samples left out; None: estimated from the losses
-    warmup: Share = 0.2  # small-loss: share of the epochs over which what is left out grows to that share
+    warmup: Share = (
+        0.3  # small-loss: share of the epochs before any sample is left out, and then of the growth to that share
+    )
     smoothing: Share = 0.5  # small-loss: share of a sample's old loss kept at each visit
     percentile: Annotated[float, Field(ge=0, le=100)] = 99.0  # aum: of the threshold samples' areas
     folds: Annotated[int, Field(ge=2, le=100)] = 4  # confident-learning: networks trained, each without one fold

@@ -33,8 +33,10 @@ THRESHOLD = "threshold sample"  # the class of AUM that no sample truly has
 class SmallLoss(FixedWeights):
     """`Weighting` of method small-loss: each epoch only the samples with the smallest losses count.
 
-    The schedule is Co-teaching's (Han et al., arXiv 1804.06872, algorithm 1): after T epochs the share min(T / T_k, 1) tau is
-    left out, T_k = `baselines.warmup` of all epochs. What differs: one network selects for itself, where two teach each
+    The schedule is Co-teaching's (Han et al., arXiv 1804.06872, algorithm 1) after a warm-up: in its T-th epoch the share
+    min(T / T_k, 1) tau is left out, T_k = `baselines.warmup` of all epochs, and the warm-up, in which all samples count, is
+    as long: from the first epoch on, the unlearnt samples of a short training are left out and never learnt. What
+    differs besides: one network selects for itself, where two teach each
     other; the choice is made over all samples before an epoch, not in each batch; a sample's loss is the cross-entropy on
     its label, smoothed over its visits. tau is `baselines.noise_rate` or estimated (`estimated_rate`), anew before each epoch:
     an early estimate, from a student that knows little, can be far too large.
@@ -57,8 +59,8 @@ class SmallLoss(FixedWeights):
         return super().loss(step)
 
     def before_epoch(self, epoch: int) -> None:
-        done = epoch - 1
-        if done == 0:
+        done = epoch - 1 - self.warmup
+        if done <= 0:
             return
         began = time.monotonic()
         if self.settings.noise_rate is None:
