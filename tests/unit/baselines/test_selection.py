@@ -74,7 +74,7 @@ def test_a_sample_left_out_comes_back_when_its_loss_falls():
 
 
 def test_the_rate_is_estimated_anew_before_each_epoch():
-    weights = SmallLoss(setting(samples=100, smoothing=0))
+    weights = SmallLoss(setting(samples=100, smoothing=0, warmup=0.2))
     for epoch, flipped in enumerate((30, 20), 4):
         logits = torch.zeros(100, 2)
         logits[:, 0] = 4 + 0.1 * torch.randn(100, generator=torch.Generator().manual_seed(0))
