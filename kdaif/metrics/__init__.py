@@ -1,1 +1,4 @@
-"""How good scores are: finding flipped labels (`detection`), agreeing with another ranking (`ranking`). NumPy and SciPy only."""
+"""How good scores are: finding flipped labels (`detection`), agreeing with another ranking (`ranking`), rank graduation (`safe`).
+
+NumPy and SciPy only.
+"""
