@@ -5,7 +5,7 @@ import pytest
 
 from kdaif import sweep as module
 from kdaif.config import UserError
-from kdaif.methods import METHODS
+from kdaif.methods import METHODS as ALL
 from kdaif.runs import list_runs, open_run
 from kdaif.sweep import summarise, sweep
 from tests.small import small
@@ -118,7 +118,7 @@ def test_runs_of_another_version_are_not_reused(config):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"methods": ["kd", "foo"]}, f"--methods: got 'foo', takes one of {', '.join(sorted(METHODS))}."),
+        ({"methods": ["kd", "foo"]}, f"--methods: got 'foo', takes one of {', '.join(sorted(ALL))}."),
         ({"noise": [0.2, 1.2]}, "noise.rate: got 1.2, should be less than 1."),
         ({"noise": [float("nan")]}, "noise.rate: got nan, should be a finite number."),
         ({"seeds": [0, -1]}, "seed: got -1, should be greater than or equal to 0."),
