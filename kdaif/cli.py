@@ -165,13 +165,13 @@ def detect(
     k: Annotated[int, typer.Option(min=1, help="Precision among the K samples scored worst.")] = 100,
     json_: AsJson = False,
 ) -> None:
-    """How well influence and the other detectors find the labels known to be wrong."""
+    """How well influence and the other detectors find the labels known to be wrong, or else the corrupted inputs."""
     result = report.detection(open_run(run), k)
     rows = [
         [name, *(f"{result[key][name]:.3f}" for key in ("auroc", "precision_at_k", "recall_at_10_percent"))]
         for name in result["auroc"]
     ]
-    _show(["detector", "AUROC", f"precision at {k}", "recall at 10 %"], rows)
+    _show([f"detector of {result['sought']}", "AUROC", f"precision at {k}", "recall at 10 %"], rows)
     _emit(json_, result)
 
 

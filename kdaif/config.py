@@ -62,10 +62,11 @@ class DataConfig(Section):
 
 
 class NoiseConfig(Section):
-    """Label noise put into the data for an experiment; known clean labels stay beside it for evaluation."""
+    """Noise put into labels or inputs for an experiment; known clean labels stay beside it for evaluation."""
 
-    kind: str = "none"  # none, symmetric, pair, matrix, column
-    rate: Share = 0.0  # share of samples whose label changes (symmetric, pair)
+    kind: str = "none"  # none, symmetric, pair, instance, matrix, column; input: labels stay, images are damaged
+    rate: Share = 0.0  # share of samples whose label (symmetric, pair, instance) or image (input) changes
+    corruption: str = "gaussian"  # kind input: gaussian, blur, occlusion
     matrix: tuple[tuple[float, ...], ...] | None = None  # kind matrix: row = true class, entries = P(given | true)
     file: str | None = None  # kind column: a parquet file with human labels, joined by row or by `key`
     column: str | None = None  # kind column: the column of noisy labels

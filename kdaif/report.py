@@ -36,8 +36,7 @@ def ranked(run: Run, epoch: int | None, count: int, helpful: bool) -> pd.DataFra
     table = sample_table(run, epoch).dropna(subset=["influence"])
     order = table["influence"].sort_values(ascending=not helpful, kind="stable").index[:count]
     columns = ["id", "influence", "weight", "given_label", "suggested_label"]
-    if table["flipped"].notna().any():
-        columns.append("flipped")
+    columns += [name for name in ("flipped", "corrupted") if table[name].notna().any()]
     return table.loc[order, columns].reset_index(drop=True)
 
 
@@ -58,16 +57,20 @@ def detectors(run: Run) -> dict[str, np.ndarray]:
 
 
 def detection(run: Run, k: int = 100) -> dict[str, Any]:
-    """AUROC, precision at k and recall at 10 % of every detector; `UserError` where no wrong label is known."""
-    flipped = run.samples()["flipped"]
-    if flipped.isna().any() or not flipped.any():
+    """AUROC, precision at k and recall at 10 % of every detector, and what is `sought`: flipped labels or, where there are none,
+    corrupted inputs; `UserError` where neither is known."""
+    samples = run.samples()
+    known_of = {name: samples[name] for name in ("flipped", "corrupted") if samples[name].notna().all()}
+    sought = next((name for name, values in known_of.items() if values.any()), None)
+    if sought is None:
         raise UserError(
             f"detect: run {run.id} knows of no wrong label, so nothing can be scored; takes a run with known noise."
         )
-    known = flipped.to_numpy(bool)
+    known = known_of[sought].to_numpy(bool)
     scores = detectors(run)
     return {
         "run_id": run.id,
+        "sought": sought,
         "k": k,
         "auroc": {name: auroc(score, known) for name, score in scores.items()},
         "precision_at_k": {name: precision_at_k(score, known, k) for name, score in scores.items()},

@@ -129,6 +129,7 @@ class _Training:
                 "label": train.labels.numpy(),
                 "clean": -1 if train.clean is None else train.clean.numpy(),
                 "flipped": None if flipped is None else flipped.numpy(),
+                "corrupted": None if train.corrupted is None else train.corrupted.numpy(),
                 "ref": train.refs,
                 "hash": train.hashes(),
             }

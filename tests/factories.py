@@ -32,6 +32,7 @@ def sample_frame(samples: int = SAMPLES) -> pd.DataFrame:
             "label": label,
             "clean": clean,
             "flipped": label != clean,
+            "corrupted": np.arange(samples) % 4 == 0,
             "ref": [f"toy.parquet#{i}" for i in range(samples)],
             "hash": [f"{i:040x}" for i in range(samples)],
         }

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from kdaif.config import DataConfig, NoiseConfig, UserError, lookup
 from kdaif.data.columns import Found, class_names, encode, find_columns
+from kdaif.data.corruption import CORRUPTIONS, corrupt
 from kdaif.data.images import decode, encoded
 from kdaif.data.noise import NOISE, Target
 from kdaif.data.sources import Source, Table, read_source
@@ -32,6 +33,7 @@ def load(data: DataConfig, noise: NoiseConfig, seed: int, data_root: Path | None
     if data_root is not None and not data_root.is_dir():
         raise UserError(f"--data-root: got {str(data_root)!r}, takes a folder that exists.")
     make_noisy = lookup(NOISE, noise.kind, "noise.kind")
+    damage = lookup(CORRUPTIONS, noise.corruption, "noise.corruption")
     if data.columns.given and noise.kind != "none":
         raise UserError(
             f"noise.kind: got {noise.kind!r}, takes none where data.columns.given names noisy labels already."
@@ -41,9 +43,14 @@ def load(data: DataConfig, noise: NoiseConfig, seed: int, data_root: Path | None
     labels = _read_labels(source, columns)
     train, validation, test = _choose(labels, data, source.test is not None)
 
+    places = [(source.train, train), (source.train, validation), (source.test or source.train, test)]
+    inputs = _read_inputs(places, columns.input, data.image_size)
+    noise_seed = seed if noise.seed is None else noise.seed
+
     def noisy(rows: np.ndarray, part: int) -> np.ndarray:
-        target = Target(labels.given[rows], labels.classes, rows, source.train.rows, data_root)
-        return make_noisy(target, noise, _stream("noise", seed if noise.seed is None else noise.seed, part))
+        place = source.train.rows, data_root, inputs[part].numpy(), noise_seed
+        target = Target(labels.given[rows], labels.classes, rows, *place)
+        return make_noisy(target, noise, _stream("noise", noise_seed, part))
 
     trained_on = (
         noisy(train, 0),
@@ -52,8 +59,12 @@ def load(data: DataConfig, noise: NoiseConfig, seed: int, data_root: Path | None
     )
     true = labels.true[train], labels.true[validation], labels.test[test]
     known = data.columns.given is not None or noise.kind != "none"
-    places = [(source.train, train), (source.train, validation), (source.test or source.train, test)]
-    inputs = _read_inputs(places, columns.input, data.image_size)
+    corrupted: list[Tensor | None] = [None, None, None]
+    if noise.kind == "input":
+        rates = noise.rate, noise.rate if noise.validation else 0.0, 0.0
+        draws = [_stream("corruption", noise_seed, part) for part in range(3)]
+        pairs = [corrupt(*each) for each in zip(inputs, rates, [damage] * 3, draws)]
+        inputs, corrupted = tuple(images for images, _ in pairs), [which for _, which in pairs]
     splits = [
         Split(
             inputs=images,
@@ -61,8 +72,9 @@ def load(data: DataConfig, noise: NoiseConfig, seed: int, data_root: Path | None
             clean=torch.from_numpy(true_labels) if known else None,
             ids=np.array([f"{source.name}/{table.name}/{row:06d}" for row in rows]),
             refs=np.array([table.refs[row] for row in rows]),
+            corrupted=which,
         )
-        for (table, rows), images, noisy_labels, true_labels in zip(places, inputs, trained_on, true)
+        for (table, rows), images, noisy_labels, true_labels, which in zip(places, inputs, trained_on, true, corrupted)
     ]
     mean, std = channel_statistics(inputs[0])
     return Dataset(source.name, splits[0], splits[1], splits[2], labels.classes, mean, std)

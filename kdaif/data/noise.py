@@ -1,4 +1,4 @@
-"""Label noise put into the data for an experiment: seeded, reproducible, never in the test split.
+"""Label noise put into the data for an experiment: seeded, reproducible, never in the test split (of inputs: corruption.py).
 
 Symmetric noise follows the stricter of the field's two habits: exactly round(rate * n) samples, drawn without regard
 to class, get a label uniform over the *other* classes, so the rate is the share of wrong labels. With one seed, the
@@ -12,13 +12,15 @@ from pathlib import Path
 import datasets
 import numpy as np
 import pandas as pd
-from jaxtyping import Int64
+from jaxtyping import Int64, UInt8
+from scipy.special import ndtr, ndtri
 
 from kdaif.config import NoiseConfig, UserError
 from kdaif.data.columns import encode
 from kdaif.data.sources import find_path, read_file
 
 Labels = Int64[np.ndarray, "n"]
+RATE_SPREAD = 0.1  # kind instance: standard deviation of the samples' flip rates
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,8 @@ class Target:
     rows: Labels  # row numbers in `table`
     table: datasets.Dataset  # the whole table that the split was taken from, all columns
     data_root: Path | None  # noise.file is looked for here too
+    inputs: UInt8[np.ndarray, "n channels height width"] | None = None  # the samples' images
+    seed: int = 0  # one for all splits: what they have in common is drawn from it
 
 
 def none(target: Target, noise: NoiseConfig, rng: np.random.Generator) -> Labels:
@@ -67,6 +71,37 @@ def matrix(target: Target, noise: NoiseConfig, rng: np.random.Generator) -> Labe
     upper = (table / sums[:, None]).cumsum(axis=1)[target.labels]
     drawn = (rng.random(len(target.labels))[:, None] >= upper).sum(axis=1)
     return np.minimum(drawn, count - 1)  # a row's sum may end a rounding error below 1
+
+
+def instance(target: Target, noise: NoiseConfig, rng: np.random.Generator) -> Labels:
+    """What a sample looks like decides whether its label changes, and to which other class (Xia et al., "Part-dependent label
+    noise", arXiv 2006.07836, algorithm 2).
+
+    A sample of class y flips at a rate of its own, from a normal around `noise.rate`; the wrong class is drawn from the softmax
+    of its pixels times a random matrix of class y. Here the normal is cut at equal distance on both sides of the rate, for the
+    share of wrong labels to be the rate on average, and 0 at rate 0; pixels are less the mean image.
+    """
+    assert target.inputs is not None
+    count = len(target.labels)
+    reach = min(noise.rate, 1 - noise.rate) / RATE_SPREAD
+    below = ndtr(-reach)
+    rates = noise.rate + RATE_SPREAD * ndtri(below + rng.random(count) * (1 - 2 * below))
+    flipped, place = rng.random(count) < rates, rng.random(count)
+    pixels = target.inputs.reshape(count, -1).astype(np.float32)
+    pixels -= pixels.mean(axis=0, dtype=np.float64)
+    pixels /= 64  # grey values, about the standard deviation of photographs
+    labels = target.labels.copy()
+    shared = np.random.default_rng([*b"instance", target.seed])  # what misleads is the same in every split
+    for label in range(len(target.classes)):
+        projection = shared.standard_normal((pixels.shape[1], len(target.classes)), dtype=np.float32)
+        rows = np.flatnonzero(flipped & (target.labels == label))
+        logits = (pixels[rows] @ projection).astype(np.float64)
+        logits[:, label] = -np.inf
+        likely = np.exp(logits - logits.max(axis=1, keepdims=True, initial=-np.inf))
+        upper = likely.cumsum(axis=1)
+        drawn = np.minimum(place[rows, None] * upper[:, -1:], np.nextafter(upper[:, -1:], 0))  # never the end itself
+        labels[rows] = (drawn >= upper).sum(axis=1)
+    return labels
 
 
 def column(target: Target, noise: NoiseConfig, rng: np.random.Generator) -> Labels:
@@ -127,4 +162,6 @@ NOISE: dict[str, Callable[[Target, NoiseConfig, np.random.Generator], Labels]] =
     "pair": pair,
     "matrix": matrix,
     "column": column,
+    "instance": instance,
+    "input": none,  # labels stay: see corruption.py
 }

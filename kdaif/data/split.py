@@ -27,6 +27,7 @@ class Split:
     clean: Int64[Tensor, "n"] | None  # known clean labels, for evaluation only; None: nobody knows
     ids: Shaped[np.ndarray, "n"]  # str, unique over all splits of a data set
     refs: Shaped[np.ndarray, "n"]  # str, where the sample lies in its source: "train-00000-of-00002.parquet#17"
+    corrupted: Bool[Tensor, "n"] | None = None  # whose inputs were damaged on purpose; None: nothing was done to any
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -39,8 +40,9 @@ class Split:
     def subset(self, index: Int64[Tensor, "m"] | Bool[Tensor, "n"]) -> "Split":
         """The samples at these positions (in their order), or those where a mask holds."""
         clean = None if self.clean is None else self.clean[index]
+        corrupted = None if self.corrupted is None else self.corrupted[index]
         at = index.numpy()
-        return Split(self.inputs[index], self.labels[index], clean, self.ids[at], self.refs[at])
+        return Split(self.inputs[index], self.labels[index], clean, self.ids[at], self.refs[at], corrupted)
 
     def images(self) -> UInt8[np.ndarray, "n height width channels"]:
         """The inputs as image libraries like them."""

@@ -30,6 +30,7 @@ SAMPLE_FIELDS: Fields = {
     "label": (pa.int32(), "class index, as given"),
     "clean": (pa.int32(), "class index, -1 unknown"),
     "flipped": (pa.bool_(), "given label differs from the clean one, null unknown"),
+    "corrupted": (pa.bool_(), "input was damaged on purpose, null: nothing was done to any"),
     "ref": (_TEXT, "where the source holds the sample"),
     "hash": (_TEXT, "sha1 of the input bytes"),
 }

@@ -75,8 +75,11 @@ class Run:
         return read_status(self.path / "status.json")
 
     def samples(self) -> pd.DataFrame:
-        """One row a training sample, in training order: id, split, label, clean, flipped, ref, hash."""
-        return self._samples().to_pandas().astype({"flipped": "boolean"})
+        """One row a training sample, in training order: id, split, label, clean, flipped, corrupted, ref, hash."""
+        samples = self._samples().to_pandas()
+        # runs of older versions do not say what was corrupted
+        samples["corrupted"] = samples.get("corrupted")
+        return samples.astype({"flipped": "boolean", "corrupted": "boolean"})
 
     def classes(self) -> tuple[str, ...]:
         """Names of the classes, by class index."""

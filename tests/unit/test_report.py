@@ -17,6 +17,7 @@ def hand_made(
     method: str = "kd-aif",
     ids: list[str] | None = None,
     flipped: list[bool] | None = None,
+    corrupted: list[bool] | None = None,
     classes: tuple[str, ...] = CLASSES,
     **columns: list,
 ) -> Run:
@@ -24,7 +25,9 @@ def hand_made(
     count = len(influence)
     run = new_run(RunConfig(method=method))
     samples = {"id": ids or [f"s{i}" for i in range(count)], "split": "train", "label": np.arange(count) % 3}
-    run.write_samples(pd.DataFrame(samples | ({} if flipped is None else {"flipped": flipped})), classes)
+    known = {"flipped": flipped, "corrupted": corrupted}
+    samples |= {name: values for name, values in known.items() if values is not None}
+    run.write_samples(pd.DataFrame(samples), classes)
     run.write_epoch(1, {"influence": influence, **columns})
     return run
 
@@ -56,6 +59,8 @@ def test_ranking_shows_flipped_only_where_it_is_known():
     assert "flipped" not in report.ranked(hand_made([1.0, 2.0]), None, 1, helpful=True)
     known = report.ranked(hand_made([1.0, 2.0], flipped=[True, False]), None, 2, helpful=True)
     assert known["flipped"].tolist() == [False, True]
+    damaged = report.ranked(hand_made([1.0, 2.0], corrupted=[True, False]), None, 2, helpful=True)
+    assert damaged["corrupted"].tolist() == [False, True]
 
 
 def test_ranking_of_an_epoch():
@@ -103,7 +108,7 @@ def test_detection_figures_by_hand():
     )
     run.write_epoch(2, {**run.epoch(1), "loss": [0.0, 1.0, *range(2, 10)]})  # forgotten in the second epoch
     result = report.detection(run, k=2)
-    assert (result["run_id"], result["k"]) == (run.id, 2)
+    assert (result["run_id"], result["k"], result["sought"]) == (run.id, 2, "flipped")
     assert result["auroc"]["influence"] == 15 / 16
     assert result["precision_at_k"]["influence"] == 0.5
     assert result["recall_at_10_percent"]["influence"] == 0.5
@@ -121,6 +126,17 @@ def test_detection_of_a_run_without_influence_has_the_other_detectors():
     result = report.detection(digits_run("kd"))
     assert "influence" not in result["auroc"]
     assert result["auroc"]["loss"] > 0.9
+
+
+def test_corrupted_inputs_are_sought_where_no_label_is_flipped():
+    influence, corrupted = [-3.0, 1.0, 2.0, -2.0], [True, False, False, True]
+    for flipped in (None, [False] * 4):
+        result = report.detection(hand_made(influence, flipped=flipped, corrupted=corrupted), k=2)
+        assert result["sought"] == "corrupted"
+        assert (result["auroc"]["influence"], result["precision_at_k"]["influence"]) == (1, 1)
+    both = report.detection(hand_made(influence, flipped=[False, True, False, False], corrupted=corrupted))
+    assert both["sought"] == "flipped"
+    assert both["auroc"]["influence"] == pytest.approx(1 / 3)
 
 
 @pytest.mark.parametrize("flipped", [None, [False, False, False]])

@@ -96,6 +96,16 @@ def test_the_kind_of_noise_is_the_configs(config):
     assert (samples["label"] == (samples["clean"] + samples["flipped"].astype(int)) % 10).all()
 
 
+@pytest.mark.parametrize("kind", ["instance", "input"])
+def test_rate_zero_of_other_kinds_is_clean_data(kind):
+    result = sweep(small(f"noise.kind={kind}"), methods=["ce"], noise=[0.0, 0.3], seeds=[0])
+    clean, noisy = (open_run(row["run_id"]).samples() for row in result.rows)
+    assert not clean["flipped"].any()
+    assert not clean["corrupted"].any()
+    assert noisy["flipped" if kind == "instance" else "corrupted"].any()
+    assert [row["noise"] for row in result.rows] == [0.0, 0.3]
+
+
 def test_a_cell_named_twice_is_one_run(config):
     result = sweep(config, methods=["ce", "ce"], noise=[0.3, 0.3], seeds=[0, 0])
     assert len(result.rows) == len(list_runs()) == 1

@@ -101,6 +101,22 @@ def test_a_run_killed_and_resumed_ends_as_if_undisturbed(method):
     assert run.status().state == "done"
 
 
+@pytest.mark.parametrize("kind", ["instance", "input"])
+def test_other_noise_is_reproducible_resumes_and_is_written_down(kind):
+    sets = [*settings("kd-aif lagged"), f"noise.kind={kind}"]
+    undisturbed = trained(*sets)
+    assert outcome(trained(*sets)) == outcome(undisturbed)
+    run = new_run(small(*sets))
+    with pytest.raises(KeyboardInterrupt):
+        train(run, callbacks=[Stop("student", 4, 2)])
+    train(run)
+    assert outcome(run) == outcome(undisturbed)
+    samples = run.samples()
+    assert samples["corrupted"].notna().all() == (kind == "input")
+    assert samples["corrupted"].sum() == (round(0.3 * len(samples)) if kind == "input" else 0)
+    assert samples["flipped"].any() == (kind == "instance")
+
+
 @pytest.mark.parametrize("place", [("teacher", 2, 1), ("scoring run 1", 2, 1)])
 def test_a_run_killed_before_its_first_checkpoint_starts_anew(place):
     sets = settings("kd-aif two_phase")

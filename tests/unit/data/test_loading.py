@@ -97,6 +97,32 @@ class TestDigits:
         assert digits.train.flipped is not None
         assert not digits.train.flipped.any()
 
+    def test_instance_noise_reads_the_images(self) -> None:
+        digits = read("digits", {"kind": "instance", "rate": 0.4})
+        assert digits.train.flipped.float().mean() == pytest.approx(0.4, abs=0.04)
+        assert digits.validation.flipped.float().mean() == pytest.approx(0.4, abs=0.12)
+        assert not digits.test.flipped.any()
+        assert fingerprint(digits) == fingerprint(read("digits", {"kind": "instance", "rate": 0.4}))
+        assert fingerprint(digits) != fingerprint(read("digits", {"kind": "instance", "rate": 0.4}, seed=1))
+        assert not read("digits", {"kind": "instance", "rate": 0}).train.flipped.any()
+
+    @pytest.mark.parametrize("corruption", ["gaussian", "blur", "occlusion"])
+    def test_input_noise_damages_images_and_keeps_labels(self, corruption: str) -> None:
+        noise = {"kind": "input", "corruption": corruption, "rate": 0.4}
+        digits, clean = read("digits", noise), read("digits")
+        assert clean.train.corrupted is None
+        assert digits.train.corrupted.sum() == round(0.4 * 1293)
+        assert digits.validation.corrupted.sum() == round(0.4 * 144)
+        assert not digits.test.corrupted.any()
+        assert not digits.train.flipped.any()
+        for part in ("train", "validation", "test"):
+            ours, theirs = getattr(digits, part), getattr(clean, part)
+            assert torch.equal(ours.labels, theirs.labels)
+            assert torch.equal((ours.inputs != theirs.inputs).flatten(1).any(1), ours.corrupted)
+        assert fingerprint(digits) == fingerprint(read("digits", noise))
+        assert not read("digits", {**noise, "validation": False}).validation.corrupted.any()
+        assert fingerprint(read("digits", {**noise, "rate": 0})) == fingerprint(clean)
+
     def test_image_size_resizes(self) -> None:
         assert read("digits", image_size=16).test.inputs.shape == (360, 1, 16, 16)
 
@@ -211,7 +237,12 @@ class TestBadInput:
             (
                 {},
                 {"kind": "gaussian"},
-                "noise.kind: got 'gaussian', takes one of column, matrix, none, pair, symmetric",
+                "noise.kind: got 'gaussian', takes one of column, input, instance, matrix, none",
+            ),
+            (
+                {},
+                {"kind": "input", "corruption": "rain"},
+                "noise.corruption: got 'rain', takes one of blur, gaussian, occl",
             ),
             ({}, {"kind": "matrix", "matrix": [[1.0]]}, "noise.matrix: got 1 rows of 1 entries, takes 3 x 3"),
             ({}, {"kind": "column", "column": "worker", "file": "people.parquet"}, "noise.file: got 'people.parquet'"),

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import datasets
@@ -10,12 +11,13 @@ from kdaif.data.noise import NOISE, Target
 
 CLASSES = ("a", "b", "c", "d")
 TRUE = np.random.default_rng(7).integers(0, 4, 4001)
+IMAGES = np.random.default_rng(8).integers(0, 256, (4001, 1, 5, 5), dtype=np.uint8)
 
 
 def target(labels: np.ndarray = TRUE, rows: np.ndarray | None = None, table: pd.DataFrame | None = None) -> Target:
     rows = np.arange(len(labels)) if rows is None else rows
     table = pd.DataFrame({"serial": np.arange(len(labels))}) if table is None else table
-    return Target(labels, CLASSES, rows, datasets.Dataset.from_pandas(table), None)
+    return Target(labels, CLASSES, rows, datasets.Dataset.from_pandas(table), None, IMAGES[: len(labels)])
 
 
 def noisy(seed: int = 0, **noise: object) -> np.ndarray:
@@ -47,7 +49,7 @@ def test_pair_goes_to_the_next_class() -> None:
     assert (given[flipped] == (TRUE[flipped] + 1) % 4).all()
 
 
-@pytest.mark.parametrize("kind", ["symmetric", "pair"])
+@pytest.mark.parametrize("kind", ["symmetric", "pair", "instance"])
 def test_seeds_decide_and_a_higher_rate_flips_more_of_the_same(kind: str) -> None:
     low, high = noisy(kind=kind, rate=0.2), noisy(kind=kind, rate=0.4)
     assert (low == noisy(kind=kind, rate=0.2)).all()
@@ -56,9 +58,43 @@ def test_seeds_decide_and_a_higher_rate_flips_more_of_the_same(kind: str) -> Non
     assert (high[flipped] == low[flipped]).all()
 
 
-def test_the_true_labels_are_left_alone() -> None:
+@pytest.mark.parametrize("rate", [0.0, 0.02, 0.1, 0.4, 0.97])
+def test_instance_noise_meets_the_rate_on_average(rate: float) -> None:
+    wrong = (noisy(kind="instance", rate=rate) != TRUE).mean()
+    assert wrong == pytest.approx(rate, abs=3 * np.sqrt(rate * (1 - rate) / len(TRUE)))
+
+
+def test_instance_noise_depends_on_what_a_sample_looks_like() -> None:
+    first, second = (noisy(seed=seed, kind="instance", rate=0.6) for seed in (0, 1))
+    both = (first != TRUE) & (second != TRUE)
+    assert 0.3 < both.mean() < 0.45  # who is flipped is drawn anew,
+    assert (first == second)[both].mean() > 0.7  # but what it is taken for is its own; by chance 1/3
+    table = pd.crosstab(TRUE[both], first[both]).to_numpy()
+    assert (table > 0).sum(axis=1).tolist() == [3] * 4  # and not its class's alone
+    assert (np.diag(table) == 0).all()
+    other = NOISE["instance"](
+        replace(target(), seed=1), NoiseConfig(kind="instance", rate=0.6), np.random.default_rng(0)
+    )
+    assert ((other != TRUE) == (first != TRUE)).all()
+    assert (other == first)[first != TRUE].mean() < 0.6
+
+
+def test_instance_noise_of_images_that_look_the_same_and_of_a_class_without_samples() -> None:
+    labels = np.repeat([0, 1, 3], 300)
+    blank = replace(target(labels), inputs=np.full((900, 1, 2, 2), 9, np.uint8))
+    given = NOISE["instance"](blank, NoiseConfig(kind="instance", rate=0.5), np.random.default_rng(0))
+    assert (given != labels).mean() == pytest.approx(0.5, abs=0.05)
+    assert np.bincount(given[(given != labels) & (labels == 3)]) == pytest.approx([50] * 3, abs=25)
+
+
+def test_input_noise_leaves_labels_alone() -> None:
+    assert (noisy(kind="input", rate=0.5) == TRUE).all()
+
+
+@pytest.mark.parametrize("kind", ["symmetric", "instance"])
+def test_the_true_labels_are_left_alone(kind: str) -> None:
     before = TRUE.copy()
-    noisy(kind="symmetric", rate=0.9)
+    noisy(kind=kind, rate=0.9)
     assert (before == TRUE).all()
 
 

@@ -32,6 +32,8 @@ def test_subset_keeps_every_field_together(split: MakeSplit) -> None:
     assert torch.equal(by_position.labels, whole.labels[[7, 2]])
     mask = whole.flipped
     assert mask is not None
+    assert whole.subset(mask).corrupted is None
+    assert replace(whole, corrupted=mask).subset(mask).corrupted.all()
     assert len(whole.subset(mask)) == int(mask.sum())
     assert whole.subset(mask).flipped.all()
 

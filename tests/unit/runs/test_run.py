@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 from numpy.testing import assert_array_equal
 
@@ -20,7 +21,7 @@ def test_what_is_written_is_read(run):
     assert again == run
     assert again.classes() == ("cat", "dog", "eel")
     pd.testing.assert_frame_equal(again.samples(), sample_frame(), check_dtype=False)
-    assert again.samples()["flipped"].dtype == "boolean"
+    assert again.samples()[["flipped", "corrupted"]].dtypes.tolist() == ["boolean", "boolean"]
     assert again.epochs() == [1, 12]
     assert_array_equal(again.epoch()["influence"], epoch_values(12)["influence"])
     assert_array_equal(again.epoch(1, ["weight"])["weight"], np.ones(20))
@@ -30,9 +31,16 @@ def test_what_is_written_is_read(run):
 
 def test_unknown_clean_labels_read_as_unknown():
     run = new_run(RunConfig())
-    run.write_samples(sample_frame().drop(columns=["clean", "flipped"]), ["a", "b", "c"])
+    run.write_samples(sample_frame().drop(columns=["clean", "flipped", "corrupted"]), ["a", "b", "c"])
     assert (run.samples()["clean"] == -1).all()
-    assert run.samples()["flipped"].isna().all()
+    assert run.samples()[["flipped", "corrupted"]].isna().all(axis=None)
+
+
+def test_runs_of_older_versions_do_not_know_what_was_corrupted(run):
+    path = run.path / "samples.parquet"
+    pq.write_table(pq.read_table(path).drop_columns(["corrupted"]), path)
+    assert run.samples()["corrupted"].isna().all()
+    assert run.samples()["corrupted"].dtype == "boolean"
 
 
 def test_config_and_provenance_are_kept_whole(run):
