@@ -6,9 +6,9 @@ Both sides run in eval mode on the same network in plain memory format (captum f
   and backward pass over it. `pass_ratio_all_one_direction` without the error, `pass_ratio_last` for the last layer,
   `pass_ratio_all_channels_last` in the format in which kdaif itself trains.
 - `captum_ratio`: seconds of captum.influence.TracInCP (one checkpoint, all layers, summed over the validation
-  samples) over ours, the validation gradient included, on the same samples in the same batches. Captum takes a batch
-  apart sample by sample and is fastest in batches of one, its default: `captum_ratio_batch_1` is captum so, over ours as
-  before. `captum_correlation`: Pearson's, of both scores.
+  samples) over ours, the validation gradient included, on the same samples; captum at the faster of its default batch
+  size (one: it takes a batch apart sample by sample) and of ours. `captum_ratio_same_batches`: captum at ours.
+  `captum_correlation`: Pearson's, of both scores.
 """
 
 import copy
@@ -88,16 +88,16 @@ def against_captum(model: nn.Module, samples: int, rounds: int) -> dict[str, flo
     """How many times faster, and whether the scores are the same."""
     if find_spec("captum") is None:
         print("captum is not installed (pip install kdaif[audit])")
-        return dict.fromkeys(("captum_ratio", "captum_ratio_batch_1", "captum_correlation"))
-    train, validation = pictures(samples), pictures(samples // 8)
+        return dict.fromkeys(("captum_ratio", "captum_ratio_same_batches", "captum_correlation"))
+    train, validation = pictures(samples), pictures(samples // 4)
     both = torch.stack([ours(model, train, validation), captums(model, train, validation, BATCH)])
     jobs = {"ours": partial(ours, model, train, validation)}
     jobs |= {f"captum {size}": partial(captums, model, train, validation, size) for size in (1, BATCH)}
     seconds = interleaved(jobs, rounds)
     print("".join(f"{name}: {1000 * taken / samples:.2f} ms a sample\n" for name, taken in seconds.items()))
     return {
-        "captum_ratio": seconds[f"captum {BATCH}"] / seconds["ours"],
-        "captum_ratio_batch_1": seconds["captum 1"] / seconds["ours"],
+        "captum_ratio": min(taken for name, taken in seconds.items() if name != "ours") / seconds["ours"],
+        "captum_ratio_same_batches": seconds[f"captum {BATCH}"] / seconds["ours"],
         "captum_correlation": float(torch.corrcoef(both.double())[0, 1]),
     }
 

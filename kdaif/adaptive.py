@@ -13,7 +13,6 @@ from the whole validation split: a target changes which loss is to fall, not whi
 import copy
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,11 +20,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdaif.config import RunConfig, UserError, lookup
-from kdaif.data import Batch, Dataset, Split
+from kdaif.config import RunConfig, lookup
+from kdaif.data import Dataset, Split
 from kdaif.evaluate import predict
 from kdaif.influence import MAPPINGS, PRECONDITIONERS, SOURCES, UPDATES, InfluenceWeights, make_probe
-from kdaif.targets import check_target, select
+from kdaif.targets import VALIDATION, check_target, labelled, select
 from kdaif.weighting import Setting, Step
 
 FOLDS = 8  # validation folds of a teacher scored in all its layers
@@ -65,14 +64,6 @@ CORROBORATE: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "disagreement": lambda predictions, labels: predictions != labels,
 }
 
-# --- validation split, what the teacher says of it (on the CPU) -> the samples and labels in use ----------------------
-
-VALIDATION: dict[str, Callable[[Split, Tensor], Split]] = {
-    "given": lambda split, predictions: split,
-    "agreed": lambda split, predictions: split.subset(predictions == split.labels),
-    "teacher": lambda split, predictions: replace(split, labels=predictions),
-}
-
 
 def tempered(logits: Tensor, labels: Tensor, temperature: float) -> Tensor:
     """T^2 CE(logits / T, label) of each sample: the label's loss, whose influence is scored.
@@ -97,11 +88,7 @@ class AdaptiveWeights:
         predictions = self._teacher_says(train).argmax(1)
         disputed = CORROBORATE[influence.corroborate](predictions, train.labels.to(setting.device))
         said = self._teacher_says(validation).cpu()
-        self.validation = VALIDATION[influence.validation](validation, said.argmax(1))
-        if len(self.validation) < 2:
-            raise UserError(
-                "influence.validation: the teacher agrees with fewer than 2 validation labels; takes teacher or given."
-            )
+        self.validation = labelled(influence.validation, validation, said.argmax(1))
         in_use = torch.from_numpy(np.isin(validation.ids, self.validation.ids))
         self.target = select(influence.target, self.validation, setting.dataset.classes, said[in_use])
         self.disputed = disputed
@@ -126,9 +113,9 @@ class AdaptiveWeights:
         size, whole = len(self.setting.dataset.train), influence.target == "all"
         return InfluenceWeights(
             student,
-            self._whole(self.target),
+            self.setting.whole(self.target),
             size,
-            curvature=None if whole else self._whole(self.validation),
+            curvature=None if whole else self.setting.whole(self.validation),
             criterion=self.criterion,
             scope=influence.scope,
             preconditioner=influence.preconditioner,
@@ -182,8 +169,8 @@ class AdaptiveWeights:
         self.weights.load_state_dict(state)
 
     def _teacher_says(self, split: Split) -> Tensor:
-        assert self.setting.teacher is not None
         """Its logits."""
+        assert self.setting.teacher is not None
         return predict(self.setting.teacher, self.setting.ordered(split)).clone()
 
     def _score_with_teacher(self) -> Tensor:
@@ -191,7 +178,7 @@ class AdaptiveWeights:
         teacher, influence = self.setting.teacher, self.influence
         assert teacher is not None
         teacher.requires_grad_(True)
-        inputs, labels = self._whole(self.target)
+        inputs, labels = self.setting.whole(self.target)
         folds = min(FOLDS, len(labels))
         batches = list(zip(inputs.tensor_split(folds), labels.tensor_split(folds), strict=True))
         whole = influence.target == "all"
@@ -211,10 +198,6 @@ class AdaptiveWeights:
 
     def _pairs(self, split: Split) -> Iterator[tuple[Tensor, tuple[Tensor, Tensor]]]:
         return ((batch.index, (batch.inputs, batch.labels)) for batch in self.setting.ordered(split))
-
-    def _whole(self, split: Split) -> tuple[Tensor, Tensor]:
-        batches: list[Batch] = list(self.setting.ordered(split))
-        return torch.cat([batch.inputs for batch in batches]), torch.cat([batch.labels for batch in batches])
 
 
 def check_adaptive(config: RunConfig, dataset: Dataset) -> None:

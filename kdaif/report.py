@@ -8,7 +8,8 @@ import pandas as pd
 
 from kdaif.config import UserError
 from kdaif.metrics.detection import auroc, precision_at_k, recall_at_share
-from kdaif.metrics.ranking import kendall, spearman, top_k_overlap
+from kdaif.metrics.ranking import spearman, top_k_overlap
+from kdaif.metrics.safe import rank_robustness
 from kdaif.runs import Run
 
 DISPUTE_CONFIDENCE = 0.5  # a teacher less sure than this suggests no other label
@@ -149,14 +150,13 @@ def shared_scores(first: Run, second: Run) -> pd.DataFrame:
 
 def agreement(scores: pd.DataFrame, k: int = 100) -> dict[str, Any]:
     """How far two rankings agree; `scores` from `shared_scores`. Keys shared, spearman, kendall, k, overlap, chance."""
-    first, second = scores["first"].to_numpy(), scores["second"].to_numpy()
     k = min(k, len(scores))
-    overlap = top_k_overlap(first, second, k)
+    found = rank_robustness(scores["first"].to_numpy(), scores["second"].to_numpy(), k)
     return {
         "shared": len(scores),
-        "spearman": spearman(first, second),
-        "kendall": kendall(first, second),
+        "spearman": found.spearman,
+        "kendall": found.kendall,
         "k": k,
-        "overlap": overlap.share,
-        "chance": overlap.chance,
+        "overlap": found.top_k_overlap,
+        "chance": found.chance,
     }

@@ -1,25 +1,43 @@
 """The influence target: the validation samples whose loss a training sample is held to help or harm.
 
-`influence.target` is a name of `TARGETS`, some with an argument behind a colon: `all`, `class:NAME-or-INDEX`,
-`worst-class`, `ids:FILE`. Each takes the validation split with the labels in use (see `influence.validation`), the class names
-and the teacher's logits, and says which samples count.
+`influence.validation` says which labels a validation sample carries, by name in `VALIDATION`. `influence.target` is a name of
+`TARGETS`, some with an argument behind a colon: `all`, `class:NAME-or-INDEX`, `worst-class`, `ids:FILE`. Each takes the
+validation split with the labels in use, the class names and the teacher's logits, and says which samples count.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from kdaif.config import UserError
 from kdaif.data import Split
 
+# validation split, the teacher's predictions for it (on the CPU) -> the samples and labels in use
+VALIDATION: dict[str, Callable[[Split, Tensor], Split]] = {
+    "given": lambda split, predictions: split,
+    "agreed": lambda split, predictions: split.subset(predictions == split.labels),
+    "teacher": lambda split, predictions: replace(split, labels=predictions),
+}
+
 LEAST = 2  # samples of which a mean has a standard error
 Mask = Bool[Tensor, "n"]
 Chooser = Callable[[str, Split, tuple[str, ...], Float[Tensor, "n classes"]], Mask]
+
+
+def labelled(validation: str, split: Split, predictions: Int64[Tensor, "n"]) -> Split:
+    """The validation samples with the labels in use; `UserError` where fewer than two are left."""
+    found = VALIDATION[validation](split, predictions)
+    if len(found) < LEAST:
+        raise UserError(
+            "influence.validation: the teacher agrees with fewer than 2 validation labels; takes teacher or given."
+        )
+    return found
 
 
 def everything(argument: str, split: Split, classes: tuple[str, ...], logits: Float[Tensor, "n classes"]) -> Mask:
@@ -67,7 +85,7 @@ ARGUMENTS = {"class": "NAME", "ids": "FILE"}  # what stands behind the colon, wh
 def select(target: str, split: Split, classes: tuple[str, ...], logits: Float[Tensor, "n classes"]) -> Split:
     """The target's samples, in the split's order; `UserError` for a target that does not fit or has fewer than two."""
     kind, argument = parse(target)
-    found = split if kind == "all" else split.subset(TARGETS[kind](argument, split, classes, logits))
+    found = split.subset(TARGETS[kind](argument, split, classes, logits))
     if len(found) < LEAST:
         raise UserError(
             f"influence.target: {target!r} leaves {len(found)} of the {len(split)} validation samples in use, "

@@ -23,6 +23,11 @@ class Setting:
     ordered: Callable[[Split], Batches]  # a split in its order, without augmentation
     device: torch.device
 
+    def whole(self, split: Split) -> tuple[Tensor, Tensor]:
+        """Inputs and labels of a split, in its order, on the device."""
+        batches = list(self.ordered(split))
+        return torch.cat([batch.inputs for batch in batches]), torch.cat([batch.labels for batch in batches])
+
 
 @dataclass(frozen=True)
 class Step:

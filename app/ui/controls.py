@@ -1,6 +1,6 @@
 """The bar at the top of a page: run, epoch, class. Every value lives in the URL, so a page can be sent as a link."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -217,6 +217,21 @@ def _end_choice(name: str) -> float | None:
     )
     remember(name, chosen)
     return chosen
+
+
+def csv_button(label: str, make: Callable[[], str], name: str, key: str, meaning: str, disabled: bool = False) -> None:
+    """Downloads what `make` writes, when it is asked for, as NAME.csv."""
+    st.download_button(
+        label,
+        make,
+        f"{name}.csv",
+        "text/csv",
+        key=key,
+        icon=":material/download:",
+        on_click="ignore",
+        disabled=disabled,
+        help=meaning,
+    )
 
 
 def experiment_choice() -> str | None:

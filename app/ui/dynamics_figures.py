@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from app.ui.figures import FADED, GRID, TEXT, styled, transparent
+from app.ui.figures import FADED, GRID, NEUTRAL_AT, TEXT, add_band, styled, transparent
 from app.ui.look import ACCENT, GOLD, NEUTRAL, VERDICT_COLORS, VERDICT_SIGNS
 from kdaif.metrics.dynamics import Heat
 
@@ -15,7 +15,6 @@ TITLES: Mapping[str, str] = {
     "influence": "influence (standard errors)",
     "confidence": "confidence in the given label",
 }
-NEUTRAL_AT = {"weight": 1.0, "influence": 0.0}
 
 
 def heat_figure(epochs: Sequence[int], spread: Heat, field: str, current: int) -> go.Figure:
@@ -63,14 +62,12 @@ def bands_figure(
     x = np.asarray(epochs)
     for name, color in colors.items():
         of_group = groups[groups["group"] == name]
-        figure.add_scatter(
-            x=np.concatenate([of_group["epoch"], of_group["epoch"][::-1]]),
-            y=np.concatenate([of_group["high"], of_group["low"][::-1]]),
-            fill="toself",
-            mode="lines",
-            line={"width": 0},
-            fillcolor=transparent(color, 0.18),
-            hoverinfo="skip",
+        add_band(
+            figure,
+            of_group["epoch"],
+            of_group["low"],
+            of_group["high"],
+            color,
             showlegend=False,
             name=f"{name}, 10–90 %",
         )

@@ -14,6 +14,7 @@ GRID = "rgba(128, 134, 140, 0.22)"
 TEXT = "#000037"  # a placeholder: Streamlit's chart theme puts the page's text colour in its place
 FADED = 0.22  # opacity of what is not selected: grey, never gone
 FIELD_TITLES = {"weight": "weight (1 = neutral)", "influence": "influence (standard errors, + helps)"}
+NEUTRAL_AT = {"weight": 1.0, "influence": 0.0}
 CONFIG = {"displayModeBar": False, "scrollZoom": False}
 
 
@@ -115,16 +116,7 @@ def curves_figure(curves: pd.DataFrame) -> go.Figure:
         method = methods[label]
         by_epoch = 100 * curves[curves["label"] == label].groupby("epoch")["test_accuracy"].agg(["mean", "min", "max"])
         color = METHOD_COLORS.get(method, NEUTRAL)
-        figure.add_scatter(
-            x=np.concatenate([by_epoch.index, by_epoch.index[::-1]]),
-            y=np.concatenate([by_epoch["max"], by_epoch["min"][::-1]]),
-            fill="toself",
-            mode="lines",
-            line={"width": 0},
-            fillcolor=transparent(color, 0.18),
-            hoverinfo="skip",
-            showlegend=False,
-        )
+        add_band(figure, by_epoch.index, by_epoch["min"], by_epoch["max"], color, showlegend=False)
         figure.add_scatter(
             x=by_epoch.index,
             y=by_epoch["mean"],
@@ -195,16 +187,7 @@ def trajectory_figure(
     """One sample's weight or influence over epochs, before the middle 80 % of the `crowd` (epochs, samples)."""
     low, middle, high = np.nanpercentile(crowd, [10, 50, 90], axis=1)
     figure = go.Figure()
-    figure.add_scatter(
-        x=np.concatenate([epochs, epochs[::-1]]),
-        y=np.concatenate([high, low[::-1]]),
-        fill="toself",
-        mode="lines",
-        line={"width": 0},
-        fillcolor=transparent(NEUTRAL, 0.2),
-        hoverinfo="skip",
-        name="80 % of all samples",
-    )
+    add_band(figure, epochs, low, high, NEUTRAL, 0.2, name="80 % of all samples")
     figure.add_scatter(
         x=epochs,
         y=middle,
@@ -223,11 +206,24 @@ def trajectory_figure(
         hovertemplate="epoch %{x}: %{y:.2f}<extra></extra>",
     )
     figure.add_vline(x=current, line={"color": NEUTRAL, "width": 1})
-    neutral = 1 if field == "weight" else 0
-    figure.add_hline(y=neutral, line={"color": GRID, "width": 1.5})
+    figure.add_hline(y=NEUTRAL_AT[field], line={"color": GRID, "width": 1.5})
     figure.update_xaxes(title="epoch")
     figure.update_yaxes(title=FIELD_TITLES[field].split(" (")[0])
     return styled(figure, height=165, legend=True)
+
+
+def add_band(figure: go.Figure, x: Any, low: Any, high: Any, color: str, alpha: float = 0.18, **trace: Any) -> None:
+    """A filled band between two courses over `x`, behind what is drawn after it."""
+    figure.add_scatter(
+        x=np.concatenate([x, x[::-1]]),
+        y=np.concatenate([high, low[::-1]]),
+        fill="toself",
+        mode="lines",
+        line={"width": 0},
+        fillcolor=transparent(color, alpha),
+        hoverinfo="skip",
+        **trace,
+    )
 
 
 def styled(figure: go.Figure, height: int, legend: bool = False) -> go.Figure:

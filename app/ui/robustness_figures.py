@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from app.ui.figures import TEXT, styled, transparent
+from app.ui.figures import TEXT, add_band, styled, transparent
 from app.ui.look import ACCENT, GOLD, METHOD_COLORS, NEUTRAL, VIOLET
 from kdaif.runs.tables import rows
 
@@ -32,17 +32,7 @@ def noise_figure(table: pd.DataFrame, runs: pd.DataFrame) -> go.Figure:
         means = of_method.sort_values("noise")
         seeds = runs[runs["label"] == label]
         ends = 100 * seeds.groupby("noise")["test_accuracy"].agg(["min", "max"])
-        figure.add_scatter(
-            x=100 * np.concatenate([ends.index, ends.index[::-1]]),
-            y=np.concatenate([ends["max"], ends["min"][::-1]]),
-            fill="toself",
-            mode="lines",
-            line={"width": 0},
-            fillcolor=transparent(color, 0.18),
-            hoverinfo="skip",
-            showlegend=False,
-            name=f"{label}, range",
-        )
+        add_band(figure, 100 * ends.index, ends["min"], ends["max"], color, showlegend=False, name=f"{label}, range")
         figure.add_scatter(
             x=100 * seeds["noise"],
             y=100 * seeds["test_accuracy"],

@@ -91,6 +91,8 @@ def robustness_sentence(table: pd.DataFrame) -> str:
 
 def _change(before: pd.Series, after: pd.Series) -> str:
     difference = after["mean"] - before["mean"]
+    if abs(difference) < 0.0005:
+        return "changes by 0.0 points"
     return f"{'gains' if difference > 0 else 'loses'} {points(abs(difference)).lstrip('+±')} points"
 
 

@@ -6,6 +6,7 @@ import streamlit as st
 
 from app.ui.controls import (
     class_choice,
+    csv_button,
     epoch_choice,
     range_choice,
     run_choice,
@@ -112,16 +113,13 @@ def data_map(points: pd.DataFrame, field: str, title: str, meaning: str, sample:
 
 
 def export(selected: pd.DataFrame, run: Run, epoch: int) -> None:
-    st.download_button(
+    csv_button(
         f"Export {len(selected):,} samples",
         lambda: selected.assign(run_id=run.id, epoch=epoch, seed=run.config().seed).to_csv(index_label="row"),
-        f"{run.id}-epoch{epoch}-dynamics.csv",
-        "text/csv",
-        key="export",
-        icon=":material/download:",
-        on_click="ignore",
-        disabled=selected.empty,
-        help="Mean and variability of the selected samples as csv, with run, epoch and seed beside every figure.",
+        f"{run.id}-epoch{epoch}-dynamics",
+        "export",
+        "Mean and variability of the selected samples as csv, with run, epoch and seed beside every figure.",
+        selected.empty,
     )
 
 

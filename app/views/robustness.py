@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from app.ui.controls import linked_choice, run_choice, runs_with_epochs
+from app.ui.controls import csv_button, linked_choice, run_choice, runs_with_epochs
 from app.ui.figures import CONFIG
 from app.ui.look import GLOSSARY, percent
 from app.ui.opening import nothing_yet, opening
@@ -22,16 +22,8 @@ TOP = 100  # k of the figures
 
 
 def download(table: pd.DataFrame, name: str, key: str) -> None:
-    st.download_button(
-        "Download",
-        lambda: table.to_csv(index=False),
-        f"{name}.csv",
-        "text/csv",
-        key=key,
-        icon=":material/download:",
-        on_click="ignore",
-        help="The figures as csv, with run, epoch and seed beside each.",
-    )
+    meaning = "The figures as csv, with run, epoch and seed beside each."
+    csv_button("Download", lambda: table.to_csv(index=False), name, key, meaning)
 
 
 def accuracy(table: pd.DataFrame, runs: pd.DataFrame) -> None:
@@ -120,6 +112,7 @@ def stability(alike: pd.DataFrame) -> None:
     pairs = pd.DataFrame(
         [
             {"first": one.seed, "second": other.seed, "run_id": one.run_id, "against": other.run_id}
+            | {"epoch": one.epoch, "against_epoch": other.epoch}
             | agreement_of(open_run(one.run_id), open_run(other.run_id), TOP)
             for one, other in combinations(rows(alike.sort_values("seed")), 2)
         ]

@@ -5,6 +5,7 @@ import streamlit as st
 
 from app.ui.controls import (
     class_choice,
+    csv_button,
     epoch_choice,
     keep_valid,
     range_choice,
@@ -61,16 +62,13 @@ def page_choice(selected: pd.DataFrame) -> int:
 
 
 def export(selected: pd.DataFrame, run: Run, epoch: int) -> None:
-    st.download_button(
+    csv_button(
         f"Export {len(selected):,} samples",
         lambda: to_csv(selected, run.id, epoch, run.config().seed),
-        f"{run.id}-epoch{epoch}-samples.csv",
-        "text/csv",
-        key="export",
-        icon=":material/download:",
-        on_click="ignore",
-        disabled=selected.empty,
-        help="The selection as csv, with run, epoch and seed beside every figure.",
+        f"{run.id}-epoch{epoch}-samples",
+        "export",
+        "The selection as csv, with run, epoch and seed beside every figure.",
+        selected.empty,
     )
 
 

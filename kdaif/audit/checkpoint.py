@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from kdaif import models
-from kdaif.adaptive import VALIDATION, tempered
+from kdaif.adaptive import tempered
 from kdaif.config import RunConfig, UserError
 from kdaif.data import Batches, Dataset, Split, load
 from kdaif.evaluate import predict
@@ -20,6 +20,7 @@ from kdaif.fit import make_accelerator, new_model
 from kdaif.influence.scores import Criterion
 from kdaif.report import detectors
 from kdaif.runs import Run
+from kdaif.targets import VALIDATION
 from kdaif.teacher import find_teacher
 
 BATCH = 256

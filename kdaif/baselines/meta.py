@@ -13,11 +13,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from kdaif.adaptive import VALIDATION
-from kdaif.config import RunConfig, UserError, lookup
+from kdaif.config import RunConfig, lookup
 from kdaif.data import Dataset
 from kdaif.evaluate import predict
 from kdaif.optim import SCHEDULES
+from kdaif.targets import VALIDATION, labelled
 from kdaif.weighting import FixedWeights, Setting, Step
 
 HIDDEN = 100  # neurons of the weighting network, as published
@@ -134,10 +134,4 @@ def _target(setting: Setting) -> tuple[Tensor, Tensor]:
     assert setting.teacher is not None
     split = setting.dataset.validation
     says = predict(setting.teacher, setting.ordered(split)).argmax(1).clone().cpu()
-    split = VALIDATION[setting.config.influence.validation](split, says)
-    if len(split) < 2:
-        raise UserError(
-            "influence.validation: the teacher agrees with fewer than 2 validation labels; takes teacher or given."
-        )
-    batches = list(setting.ordered(split))
-    return torch.cat([batch.inputs for batch in batches]), torch.cat([batch.labels for batch in batches])
+    return setting.whole(labelled(setting.config.influence.validation, split, says))

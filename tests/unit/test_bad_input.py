@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from kdaif import cli, models
+from kdaif.methods import METHODS
 from kdaif.runs import list_runs
 from tests.factories import digits_run
 from tests.small import SMALL
@@ -138,7 +139,7 @@ TRAIN: list[tuple[str, str]] = [
     ("data.validation=0.999", "data.validation: got 0.999"),
     ("data.validation=0.0001", "data.validation: got 0.0001"),
     # names
-    ("method=magic", "method: got 'magic', takes one of aum, ce, confident-learning, kd, kd-aif"),
+    ("method=magic", f"method: got 'magic', takes one of {', '.join(sorted(METHODS))}"),
     ("method=../../etc", "method: got '../../etc', takes one of"),
     ("student.model=resnet9", "student.model: got 'resnet9', takes one of"),
     ("teacher.model=''", "teacher.model: got '', takes one of"),

@@ -12,6 +12,7 @@ from kdaif.data import Batch, Split
 from kdaif.metrics.detection import auroc
 from kdaif.runs import open_run
 from kdaif.train import train_new
+from kdaif.weighting import Setting
 from tests.small import small
 
 SIZE = 12
@@ -26,14 +27,14 @@ def test_flipped_samples_weigh_less(method, better):
     assert auroc(-weight, run.samples()["flipped"].to_numpy(bool)) > better
 
 
-def setting() -> SimpleNamespace:
+def setting() -> Setting:
     """A linear student with BatchNorm, four features, three classes."""
     torch.manual_seed(0)
     student = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.BatchNorm1d(3))
     inputs, labels = torch.randn(SIZE, 1, 2, 2), torch.arange(SIZE) % 3
     names = np.array([str(row) for row in range(SIZE)])
     split = Split(torch.zeros(SIZE, 1, 1, 1, dtype=torch.uint8), labels, None, names, names)
-    return SimpleNamespace(
+    return Setting(
         config=small("influence.validation=given", "student.optim.batch_size=6", "student.optim.schedule=constant"),
         dataset=SimpleNamespace(train=split, validation=split),
         student=student,

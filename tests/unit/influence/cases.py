@@ -235,3 +235,14 @@ def made(name: str, seed: int = 0) -> tuple[nn.Module, Batch]:
             module.running_mean.normal_()
             module.running_var.uniform_(0.5, 2.0)
     return model, batch
+
+
+class Scale(nn.Module):
+    """A module of the user's own."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.rand(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.scale
