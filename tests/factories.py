@@ -137,7 +137,12 @@ def _digit_epoch(
     if method == "oracle":
         values["weight"] = ~flipped / (~flipped).mean()
     if method == "kd-aif":
-        values |= {"influence": influence, "influence_raw": influence * 0.003, "weight": keep / keep.mean()}
+        values |= {
+            "influence": influence,
+            "influence_raw": influence * 0.003,
+            "student_influence": 0.9 * influence,
+            "weight": keep / keep.mean(),
+        }
     return values
 
 

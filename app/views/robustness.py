@@ -52,7 +52,7 @@ def detection(run: Run) -> None:
         st.caption("Which labels of this run are wrong is not known (or none is), so nothing can be counted.")
         return
     curves, auroc, flipped = found
-    said = ", ".join(f"{DETECTORS[name][0]} {value:.3f}" for name, value in auroc.items())
+    said = ", ".join(f"{title} {auroc[name]:.3f}" for name, (title, *_) in DETECTORS.items() if name in auroc)
     st.plotly_chart(
         detection_figure(curves, flipped),
         key="detection",
