@@ -85,7 +85,7 @@ def robustness_sentence(table: pd.DataFrame) -> str:
             said += f", vanilla KD {_change(vanilla.loc[low['noise']], vanilla.loc[rate])}"
     gap = best["oracle_gap_recovered"]
     if pd.notna(gap) and gap > 0:
-        said += f"; it recovers {ink(percent(gap), ACCENT)} of the oracle gap there"
+        said += f"; {best['label']} recovers {ink(percent(gap), ACCENT)} of the oracle gap there"
     return f"{said} ({seeds})."
 
 
