@@ -32,7 +32,8 @@ def sweep(swept):
 def test_the_sentence_says_what_wrong_labels_cost(app, sweep):
     opened(app, PAGE)
     assert re.fullmatch(
-        r"From 20 % to 40 % wrong labels KD-AIF (loses|gains) [\d.]+ points, vanilla KD (loses|gains) [\d.]+ points; KD-AIF recovers "
+        r"From 20 % to 40 % wrong labels KD-AIF (loses|gains) [\d.]+ points, vanilla KD (loses|gains) [\d.]+ points; "
+        r"KD-AIF recovers "
         r"\d+ % of the oracle gap there \(2 seeds\)\.",
         headline(app),
     )
