@@ -22,6 +22,7 @@ from kdaif.data import Batch, Batches, Dataset, Split, load
 from kdaif.distill import LOSSES, LossTerms
 from kdaif.evaluate import evaluate, opinions, predict
 from kdaif.fit import fit, load_state, make_accelerator, new_model, restore, training_state
+from kdaif.logits import TeacherLogits, teacher_logits
 from kdaif.methods import METHODS, Method
 from kdaif.metrics.detection import auroc
 from kdaif.optim import make_optimizer
@@ -100,6 +101,7 @@ class _Training:
         if self.teacher is not None and not self.teacher.ready:
             self.teacher = train_teacher(self.teacher, self.config, self.dataset, self.accelerator, callback)
         self.teacher_says = self._teacher_opinions()
+        self.teacher_logits = self._teacher_logits()
         self.weighting = self._weighting()
         self._fit_scoring_runs()
         self._fit_student("student", self.run.checkpoint_dir / "last.pt")
@@ -163,6 +165,11 @@ class _Training:
             "teacher_confidence": said.confidence.numpy(),
         }
 
+    def _teacher_logits(self) -> TeacherLogits | None:
+        if self.teacher is None:
+            return None
+        return teacher_logits(self.teacher.model, self.teacher.path, self.config, self.dataset, str(self.device))
+
     def _weighting(self) -> Weighting:
         teacher = self.teacher.model if self.teacher else None
         setting = Setting(self.config, self.dataset, self.student, teacher, self._batches, self.device)
@@ -218,10 +225,7 @@ class _Training:
 
     def _step_loss(self, student: nn.Module, batch: Batch) -> Tensor:
         logits = student(batch.inputs)
-        teacher_logits = None
-        if self.teacher is not None:
-            with torch.no_grad():
-                teacher_logits = self.teacher.model(batch.inputs)
+        teacher_logits = self.teacher_logits(batch, self.batches.epoch) if self.teacher_logits else None
         self._visits.record(batch.index, logits)
         mix = self.config.distillation
 

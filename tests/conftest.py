@@ -8,7 +8,8 @@ from jaxtyping import install_import_hook
 
 # shapes in the signatures are promises: hold them in tests, free of cost in use
 install_import_hook(
-    ["kdaif.data", "kdaif.models", "kdaif.distill", "kdaif.influence", "kdaif.audit"], "beartype.beartype"
+    ["kdaif.data", "kdaif.models", "kdaif.distill", "kdaif.influence", "kdaif.audit", "kdaif.logits"],
+    "beartype.beartype",
 )
 
 
