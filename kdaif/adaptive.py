@@ -21,9 +21,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdaif.config import RunConfig, lookup
-from kdaif.data import Dataset, Split
+from kdaif.data import AUGMENTATIONS, Dataset, Split
+from kdaif.data.augment import View
 from kdaif.evaluate import predict
 from kdaif.influence import MAPPINGS, PRECONDITIONERS, SOURCES, UPDATES, InfluenceWeights, make_probe
+from kdaif.influence.calls import Criterion
 from kdaif.targets import VALIDATION, check_target, labelled, select
 from kdaif.weighting import Setting, Step
 
@@ -74,6 +76,11 @@ def tempered(logits: Tensor, labels: Tensor, temperature: float) -> Tensor:
     return temperature**2 * F.cross_entropy(logits / temperature, labels, reduction="none")
 
 
+def criterion_at(temperature: float) -> Criterion:
+    """(network, (inputs, labels)) -> `tempered` loss of each sample."""
+    return lambda network, pair: tempered(network(pair[0]), pair[1], temperature)
+
+
 class AdaptiveWeights:
     """`Weighting` of method kd-aif."""
 
@@ -81,7 +88,7 @@ class AdaptiveWeights:
         began = time.monotonic()
         influence = setting.config.influence
         self.setting, self.influence = setting, influence
-        self.criterion = lambda model, batch: tempered(model(batch[0]), batch[1], influence.temperature)
+        self.criterion = criterion_at(influence.target_temperature)
         self.update = UPDATES[influence.update]
         self.apply = APPLY[influence.apply_to]
         train, validation = setting.dataset.train, setting.dataset.validation
@@ -143,7 +150,7 @@ class AdaptiveWeights:
     def before_epoch(self, epoch: int) -> None:
         if self.update.whole_set and (epoch - 1) % self.influence.refresh_epochs == 0 and epoch > 1:
             began = time.monotonic()
-            self.weights.rescore(self._pairs(self.setting.dataset.train))
+            self.weights.rescore(self._pairs(self.setting.dataset.train), criterion_at(self.influence.temperature))
             self.seconds += time.monotonic() - began
 
     def after_step(self) -> None:
@@ -174,14 +181,22 @@ class AdaptiveWeights:
         return predict(self.setting.teacher, self.setting.ordered(split)).clone()
 
     def _score_with_teacher(self) -> Tensor:
-        """The t-statistic of each training sample's influence in the teacher's parameters."""
+        """The t-statistic of each training sample's influence in the teacher's parameters, mean over the views."""
+        assert self.setting.teacher is not None
+        self.setting.teacher.requires_grad_(True)
+        views = lookup(AUGMENTATIONS, self.setting.config.data.augment, "data.augment").views
+        scores = torch.stack([self._scores_of(view) for view in views]).mean(0)
+        self.setting.teacher.requires_grad_(False)
+        return scores
+
+    def _scores_of(self, view: View) -> Tensor:
+        """The same with all images, validation's too, seen in one way."""
         teacher, influence = self.setting.teacher, self.influence
         assert teacher is not None
-        teacher.requires_grad_(True)
         inputs, labels = self.setting.whole(self.target)
         folds = min(FOLDS, len(labels))
-        batches = list(zip(inputs.tensor_split(folds), labels.tensor_split(folds), strict=True))
-        whole = influence.target == "all"
+        batches = list(zip(view(inputs).tensor_split(folds), labels.tensor_split(folds), strict=True))
+        curved = [(view(seen), given) for _, (seen, given) in self._pairs(self.validation)]
         probe = make_probe(
             teacher,
             self.criterion,
@@ -189,12 +204,11 @@ class AdaptiveWeights:
             scope=influence.scope,
             preconditioner=influence.preconditioner,
             damping=influence.damping,
-            curvature=None if whole else [batch for _, batch in self._pairs(self.validation)],
+            curvature=None if influence.target == "all" else curved,
         )
+        scored = criterion_at(influence.temperature)
         pairs = self._pairs(self.setting.dataset.train)
-        scores = torch.cat([probe(teacher, self.criterion, batch).t for _, batch in pairs])
-        teacher.requires_grad_(False)
-        return scores.detach()
+        return torch.cat([probe(teacher, scored, (view(seen), given)).t for _, (seen, given) in pairs]).detach()
 
     def _pairs(self, split: Split) -> Iterator[tuple[Tensor, tuple[Tensor, Tensor]]]:
         return ((batch.index, (batch.inputs, batch.labels)) for batch in self.setting.ordered(split))

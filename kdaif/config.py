@@ -134,8 +134,9 @@ class InfluenceConfig(Section):
     validation: str = "teacher"
     # whose loss counts: all, class:NAME (or number), worst-class, ids:FILE (validation sample ids, one a line)
     target: str = "all"
-    temperature: Temperature = 4.0  # of the label's loss whose influence is taken; 1: the plain cross-entropy
-    preconditioner: str = "whiten"
+    temperature: Temperature = 2.0  # of the label's loss whose influence is taken; 1: the plain cross-entropy
+    target_temperature: Temperature = 4.0  # of the validation loss that is to fall
+    preconditioner: str = "kfac"
     damping: Positive = 0.1  # added to the curvature, as a share of its mean eigenvalue
     mapping: str = "posterior"
     # who must second a weight below 1: none, disagreement (the teacher predicts another class)

@@ -75,6 +75,10 @@ class Case:
         return torch.cat([batch.inputs for batch in batches]), torch.cat([batch.labels for batch in batches])
 
     def criterion(self, network: nn.Module, pair: Pair) -> Float[Tensor, "n"]:
+        """The validation losses that are to fall: cross-entropy, tempered."""
+        return tempered(network(pair[0]), pair[1], self.config.influence.target_temperature)
+
+    def scored_criterion(self, network: nn.Module, pair: Pair) -> Float[Tensor, "n"]:
         """The losses whose influence the run measures: cross-entropy, tempered."""
         return tempered(network(pair[0]), pair[1], self.config.influence.temperature)
 
@@ -92,7 +96,8 @@ class Checkpoint:
     network: nn.Module  # eval mode, all parameters trained
     train: Pair
     validation: Pair  # the influence targets
-    criterion: Criterion  # the losses whose influence the run measures
+    criterion: Criterion  # the validation losses that are to fall
+    scored_criterion: Criterion  # the losses whose influence the run measures
     damping: float
     recorded: Mapping[str, Score]  # what the run wrote down while it trained
     scored: NDArray[np.int64]  # positions of the random subset that the slow peers score, ascending
@@ -125,6 +130,7 @@ def open_checkpoint(case: Case, network: str, effort: Effort) -> Checkpoint:
         train=case.pair(case.dataset.train),
         validation=case.pair(case.targets()),
         criterion=case.criterion,
+        scored_criterion=case.scored_criterion,
         damping=case.config.influence.damping,
         recorded=detectors(case.run),
         scored=np.sort(chosen),

@@ -37,7 +37,7 @@ def influence(checkpoint: Checkpoint, scope: str, preconditioner: str, statistic
         damping=checkpoint.damping,
     )
     batches = zip(*(part.split(BATCH) for part in checkpoint.train))
-    scores = [getattr(probe(checkpoint.network, checkpoint.criterion, batch), statistic) for batch in batches]
+    scores = [getattr(probe(checkpoint.network, checkpoint.scored_criterion, batch), statistic) for batch in batches]
     return -torch.cat(scores).detach().cpu().double().numpy()
 
 

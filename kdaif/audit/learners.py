@@ -93,9 +93,8 @@ def convex_pairs(case: Case, effort: Effort) -> dict[str, Pairs]:
 
 def _as_in_run(case: Case, scope: str) -> Pairs:
     own = case.config.influence
-    return partial(
-        pair_scores, scope=scope, preconditioner=own.preconditioner, damping=own.damping, criterion=case.criterion
-    )
+    settings: dict[str, Any] = {"scope": scope, "preconditioner": own.preconditioner, "damping": own.damping}
+    return partial(pair_scores, **settings, criterion=case.criterion, scored=case.scored_criterion)
 
 
 class _Grey(nn.Module):

@@ -58,10 +58,13 @@ def pair_scores(
     preconditioner: str,
     damping: float = 0.1,
     criterion: Criterion = cross_entropy,
+    scored: Criterion | None = None,
     curved: Criterion | None = None,
     curvature: Pair | None = None,
 ) -> Float[Tensor, "validation train"]:
     """Influence of each training sample on each validation sample: one direction a validation sample.
+
+    `criterion` gives the validation losses, `scored` the training losses, the same ones where it is None.
 
     The curvature is that of `criterion` on the validation samples, as in a run, unless `curved` (another loss) or `curvature`
     (other samples) is given.
@@ -72,7 +75,7 @@ def pair_scores(
     targets = zip(*(part.split(1) for part in validation))
     directions = [validation_direction(network, criterion, [target], names, inverse) for target in targets]
     batches = zip(*(part.split(BATCH) for part in train))
-    return torch.cat([SCORERS["layerwise"](network, criterion, batch, directions) for batch in batches], 1)
+    return torch.cat([SCORERS["layerwise"](network, scored or criterion, batch, directions) for batch in batches], 1)
 
 
 # plain cross-entropy, damping 0.1

@@ -4,12 +4,23 @@ torchvision's v2 transforms draw one crop and one flip for all images of a batch
 sample has its own draw, and all are applied in one gather along the rows and one along the columns.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Int64, UInt8
 from torch import Tensor
+
+View = Callable[[Tensor], Tensor]  # inputs (batch, ..., width) -> the same inputs, seen in another way
+
+
+def _as_it_is(inputs: Tensor) -> Tensor:
+    return inputs
+
+
+def _mirrored(inputs: Tensor) -> Tensor:
+    return inputs.flip(-1)
 
 
 @dataclass(frozen=True)
@@ -18,6 +29,11 @@ class CropFlip:
 
     pad: int  # pixels on every side: the picture moves by -pad..pad
     flip: bool
+
+    @property
+    def views(self) -> tuple[View, ...]:
+        """What a sample is seen as when it is judged: as it is, and mirrored where training mirrors it."""
+        return (_as_it_is, _mirrored) if self.flip else (_as_it_is,)
 
     def draw(self, count: int, generator: torch.Generator) -> Int64[Tensor, "count 3"]:
         """What happens to each of `count` samples: its crop's top row and left column (0..2 pad), mirrored (0 or 1)."""

@@ -180,11 +180,16 @@ class InfluenceWeights:
         if epoch_ended and self.update.phases == 1 and self.seen >= self.warmup:
             self.table.fit()
 
-    def rescore(self, batches: Iterable[tuple[Int64[Tensor, "batch"], Any]]) -> None:
-        """Scores a whole set, given as (index, batch), and puts new weights in force (update `periodic`)."""
+    def rescore(
+        self, batches: Iterable[tuple[Int64[Tensor, "batch"], Any]], criterion: Criterion | None = None
+    ) -> None:
+        """Scores a whole set, given as (index, batch), and puts new weights in force (update `periodic`).
+
+        `criterion` gives the losses that are scored; None: the validation's own.
+        """
         with evaluating(self.model):
             for index, batch in batches:
-                self.table.record(index, self.probe(self.model, self.criterion, batch))
+                self.table.record(index, self.probe(self.model, criterion or self.criterion, batch))
         self.table.fit()
         self._probe = None
 

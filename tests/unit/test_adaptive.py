@@ -10,7 +10,8 @@ from numpy.testing import assert_array_equal
 
 from kdaif import adaptive
 from kdaif.config import UserError
-from kdaif.data import load
+from kdaif.data import AUGMENTATIONS, load
+from kdaif.data.augment import CropFlip
 from kdaif.influence import SOURCES, UPDATES
 from kdaif.metrics.detection import auroc
 from kdaif.runs import Run, open_run
@@ -174,6 +175,35 @@ def test_a_teacher_that_agrees_with_nobody_leaves_no_validation_sample(monkeypat
         UserError, match=r"^influence\.validation: the teacher agrees with fewer than 2 .*; takes teacher"
     ):
         train_new(small("influence.validation=agreed"))
+
+
+def test_the_teacher_judges_each_image_mirrored_too_where_training_mirrors_it(monkeypatch):
+    both = trained("influence.source=teacher", "data.augment=crop-flip", "influence.target=worst-class")
+    alone = []
+    for view in AUGMENTATIONS["crop-flip"].views:
+        monkeypatch.setattr(CropFlip, "views", (view,))
+        run = open_run(train_new(both.config())["run_id"])
+        alone.append(run.epoch()["influence"])
+    assert not np.allclose(*alone)
+    assert np.allclose(both.epoch()["influence"], sum(alone) / 2, atol=1e-5)
+
+
+def test_a_sample_and_the_target_have_temperatures_of_their_own():
+    at = {
+        (own, target): trained(
+            "influence.source=teacher", f"influence.temperature={own}", f"influence.target_temperature={target}"
+        ).epoch()["influence"]
+        for own in (1, 4)
+        for target in (1, 4)
+    }
+    scores = [column.to_numpy() for column in at.values()]
+    assert not any(np.allclose(one, other) for one, other in itertools.combinations(scores, 2))
+    for update in ("lagged", "online", "periodic"):  # the student's too
+        student = [
+            trained(f"influence.update={update}", "influence.source=student", f"influence.temperature={own}")
+            for own in (1, 4)
+        ]
+        assert not np.allclose(*(run.epoch()["influence"] for run in student))
 
 
 # --- targets ---------------------------------------------------------------------------------------------------------

@@ -31,3 +31,11 @@ def test_shift_never_mirrors_and_none_never_moves(inputs: torch.Tensor) -> None:
     assert len(shifts.unique(dim=0)) == 9
     assert not shifts[:, 2].any()
     assert torch.equal(AUGMENTATIONS["none"].apply(inputs, AUGMENTATIONS["none"].draw(200, generator)), inputs)
+
+
+@pytest.mark.parametrize("name", AUGMENTATIONS)
+def test_a_sample_is_judged_as_it_is_and_mirrored_where_training_mirrors_it(name: str, inputs: torch.Tensor) -> None:
+    views = [view(inputs) for view in AUGMENTATIONS[name].views]
+    assert torch.equal(views[0], inputs)
+    assert len(views) == (2 if name == "crop-flip" else 1)
+    assert all(torch.equal(view, inputs.flip(3)) for view in views[1:])
