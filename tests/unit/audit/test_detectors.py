@@ -11,7 +11,7 @@ SLOW = ("captum_tracincp", "captum_arnoldi")  # on a subset
 
 
 def test_the_score_that_the_run_acted_on_comes_out_again(checkpoint: Checkpoint, done: Run):
-    scores = pd.Series(-DETECTORS["last_whiten_t"](checkpoint))
+    scores = pd.Series(-DETECTORS["last_kfac_t"](checkpoint))
     # the run compares classes at equal medians (torch's median: the lower of the middle two)
     lower = {"q": 0.5, "interpolation": "lower"}
     class_medians = scores.groupby(done.samples()["label"]).transform(lambda values: values.quantile(**lower))

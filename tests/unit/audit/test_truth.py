@@ -73,7 +73,7 @@ def test_the_students_training_is_decided_by_its_seed(case: Case):
 
 def test_pair_scores_average_to_the_scores_of_a_run(case: Case, checkpoint: Checkpoint):
     pairs = student_pairs(case, TINY)["last_as_in_run"](checkpoint.network, checkpoint.train, checkpoint.validation)
-    expected = -DETECTORS["last_whiten_mean"](checkpoint)
+    expected = -DETECTORS["last_kfac_mean"](checkpoint)
     np.testing.assert_allclose(pairs.mean(0), expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
 
 
