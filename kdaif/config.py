@@ -57,6 +57,8 @@ class DataConfig(Section):
     test_size: Count | None = None  # stratified subset of the test split; None: all
     validation: Annotated[float, Field(gt=0, lt=1)] = 0.1  # share of train cut off as validation: the influence target
     split_seed: Seed = 0  # decides subset and validation cut; apart from `seed`, so that seeds share their splits
+    # long tail put into train alone: its first class is this many times as frequent as its last; validation and test stay
+    imbalance: Annotated[float, Field(ge=1, le=1e6)] = 1.0
     image_size: Pixels | None = None  # resize to this many pixels square; None: as they are
     augment: str = "none"  # none, shift, crop-flip
 

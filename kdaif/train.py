@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
@@ -278,6 +279,7 @@ class _Training:
             "noise": self.config.noise.rate,
             "test_accuracy": float(last["test_accuracy"]),
             "validation_accuracy": float(last["validation_accuracy"]),
+            "worst_class_accuracy": float(np.nanmin(last["class_accuracy"])),
             "best_epoch": int(best["epoch"]),
             "best_test_accuracy": float(best["test_accuracy"]),
             "teacher_test_accuracy": teacher,

@@ -15,7 +15,7 @@ from kdaif.data.images import decode, encoded
 from kdaif.data.noise import NOISE, Target
 from kdaif.data.sources import Source, Table, read_source
 from kdaif.data.split import Dataset, Split, channel_statistics
-from kdaif.data.splits import cut, subset
+from kdaif.data.splits import cut, long_tailed, subset
 
 TEST_SHARE = 0.2  # of a source without a test split: cut with a fixed seed, so that its test split never changes
 
@@ -113,7 +113,10 @@ def _choose(labels: _Labels, data: DataConfig, has_test: bool) -> tuple[np.ndarr
     pool = pool[subset(labels.given[pool], data.train_size, draws[0], "data.train_size")]
     test = test[subset(labels.test[test], data.test_size, draws[1], "data.test_size")]
     stay, off = cut(labels.given[pool], data.validation, draws[2], "data.validation", labels.classes)
-    return pool[stay], pool[off], test
+    train = pool[stay]
+    if data.imbalance > 1:
+        train = train[long_tailed(labels.given[train], data.imbalance, _stream("imbalance", data.split_seed))]
+    return train, pool[off], test
 
 
 def _stream(purpose: str, *seeds: int) -> np.random.Generator:

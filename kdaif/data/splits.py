@@ -36,6 +36,16 @@ def subset(labels: Rows, size: int | None, rng: np.random.Generator, field: str)
     return stratified(labels, size, rng)
 
 
+def long_tailed(labels: Rows, factor: float, rng: np.random.Generator) -> Rows:
+    """Positions (sorted) of a subset whose class k of C keeps a share factor^(-k / (C - 1)) of its samples, at least one:
+    the long-tailed sets of Cao et al., "Label-distribution-aware margin loss", NeurIPS 2019."""
+    classes, counts = np.unique(labels, return_counts=True)
+    shares = factor ** -np.linspace(0, 1, len(classes))
+    kept = np.maximum(1, np.rint(counts * shares).astype(int))
+    chosen = [rng.permutation(np.flatnonzero(labels == label))[:count] for label, count in zip(classes, kept)]
+    return np.sort(np.concatenate(chosen))
+
+
 def cut(
     labels: Rows, share: float, rng: np.random.Generator, field: str, classes: tuple[str, ...]
 ) -> tuple[Rows, Rows]:

@@ -27,6 +27,12 @@ GRID = [
 ]  # fmt: skip
 
 
+def test_the_worst_class_where_the_runs_know_it():
+    known = [{**row, "worst_class_accuracy": row["test_accuracy"] - 0.1} for row in GRID]
+    assert line(known, "kd-aif", 0.4)["worst_class"] == pytest.approx(line(GRID, "kd-aif", 0.4)["mean"] - 0.1)
+    assert line(GRID, "kd-aif", 0.4)["worst_class"] is None
+
+
 def test_mean_deviation_and_share_of_the_oracle_gap():
     aif = line(GRID, "kd-aif", 0.4)
     assert (aif["runs"], aif["mean"]) == (2, pytest.approx(0.79))

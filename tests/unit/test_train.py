@@ -28,6 +28,7 @@ RESULT_KEYS = {
     "noise",
     "test_accuracy",
     "validation_accuracy",
+    "worst_class_accuracy",
     "best_epoch",
     "best_test_accuracy",
     "teacher_test_accuracy",

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from kdaif.config import UserError
-from kdaif.data.splits import cut, stratified, subset
+from kdaif.data.splits import cut, long_tailed, stratified, subset
 
 CLASSES = ("a", "b", "c")
 LABELS = np.repeat([0, 1, 2], [60, 30, 10])
@@ -67,3 +67,15 @@ def test_subset_refuses_impossible_sizes(size: int) -> None:
 def test_cut_refuses_what_cannot_be_stratified(labels: list[int], share: float, said: str) -> None:
     with pytest.raises(UserError, match=f"^data.validation: .*{said}"):
         cut(np.array(labels), share, np.random.default_rng(0), "data.validation", CLASSES)
+
+
+def test_a_long_tail_falls_by_the_same_factor_from_class_to_class() -> None:
+    labels = np.repeat([0, 1, 2], 100)
+    rows = long_tailed(labels, 25.0, np.random.default_rng(0))
+    assert counts(labels[rows]) == [100, 20, 4]
+    assert (np.diff(rows) > 0).all()
+    assert rows.tolist() != long_tailed(labels, 25.0, np.random.default_rng(1)).tolist()
+
+
+def test_the_rarest_class_of_a_long_tail_keeps_one() -> None:
+    assert counts(LABELS[long_tailed(LABELS, 1e6, np.random.default_rng(0))]) == [60, 1, 1]
