@@ -208,7 +208,11 @@ class AdaptiveWeights:
         )
         scored = criterion_at(influence.temperature)
         pairs = self._pairs(self.setting.dataset.train)
-        return torch.cat([probe(teacher, scored, (view(seen), given)).t for _, (seen, given) in pairs]).detach()
+        scored = criterion_at(influence.temperature)
+        scores = torch.empty(len(self.setting.dataset.train), device=self.setting.device)
+        for index, (seen, given) in self._pairs(self.setting.dataset.train):
+            scores[index] = probe(teacher, scored, (view(seen), given)).t.detach().to(scores.dtype)
+        return scores
 
     def _pairs(self, split: Split) -> Iterator[tuple[Tensor, tuple[Tensor, Tensor]]]:
         return ((batch.index, (batch.inputs, batch.labels)) for batch in self.setting.ordered(split))

@@ -44,14 +44,18 @@ class Columns(Section):
     """Which columns of the user's table hold what; None lets the loader find them by type and usual name."""
 
     input: str | None = None  # the image (bytes, file path)
+    text: str | None = None  # the sentence, where the data are text
+    text_pair: str | None = None  # the second sentence of a pair
     label: str | None = None  # the label trained on, unless `given` is named
     given: str | None = None  # doubtful labels to train on: `label` then serves evaluation only
+    rating: str | None = None  # mean of several people's ratings, shown beside the influence
+    rating_spread: str | None = None  # standard deviation of these ratings: how far people disagree
 
 
 class DataConfig(Section):
     """Where the samples come from and how they are split."""
 
-    source: str = "digits"  # a named source, a folder, a csv/parquet file, or a Hugging Face hub id
+    source: str = "digits"  # a named source (glue/sst2, ...), a folder, a csv/parquet file, or a Hugging Face hub id
     columns: Columns = Columns()
     train_size: Count | None = None  # stratified subset of the train split, before validation is cut; None: all
     test_size: Count | None = None  # stratified subset of the test split; None: all
@@ -61,6 +65,8 @@ class DataConfig(Section):
     imbalance: Annotated[float, Field(ge=1, le=1e6)] = 1.0
     image_size: Pixels | None = None  # resize to this many pixels square; None: as they are
     augment: str = "none"  # none, shift, crop-flip
+    tokenizer: str = "wordpiece"  # text: wordpiece (learnt from the training sentences), minilm, a folder or a hub id
+    max_tokens: Annotated[int, Field(ge=8, le=8192)] = 128  # text: longer sentences (pairs together) are cut to this
 
 
 class NoiseConfig(Section):

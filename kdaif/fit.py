@@ -32,7 +32,10 @@ def make_accelerator(config: RunConfig) -> Accelerator:
 
 
 def new_model(name: str, dataset: Dataset, device: torch.device, field: str) -> nn.Module:
-    """A network with fresh weights for this data; `UserError` names `field` for an unknown one, or too small images."""
+    """A network for this data, untrained or pretrained; `UserError` names `field` for an unknown one, one for other data, and for
+    images too small or sentences too long for it."""
+    if dataset.vocabulary is not None:
+        return _new_text_model(name, dataset, field).train().to(device)
     inputs = dataset.train.inputs[:1]
     model = models.build(name, len(dataset.classes), inputs.shape[1], field)
     try:
@@ -44,6 +47,24 @@ def new_model(name: str, dataset: Dataset, device: torch.device, field: str) -> 
             f"{field}: {name!r} cannot take images of {width} x {height} pixels; takes larger ones."
         ) from None
     return model.train().to(device).to(memory_format=torch.channels_last)
+
+
+def _new_text_model(name: str, dataset: Dataset, field: str) -> nn.Module:
+    vocabulary, tokens = dataset.vocabulary, dataset.train.inputs
+    assert vocabulary is not None
+    if name in models.MODELS:
+        raise UserError(
+            f"{field}: {name!r} takes images, but the data are sentences; takes bert-tiny, minilm-3 or a hub id."
+        )
+    known = models.Vocabulary(vocabulary.source, vocabulary.tokenizer.get_vocab(), vocabulary.pad)
+    model = models.build_text(name, len(dataset.classes), known, field)
+    length = tokens.shape[2]
+    positions = getattr(model.network.config, "max_position_embeddings", length)
+    if length > positions:
+        raise UserError(
+            f"data.max_tokens: there are sentences of {length} tokens, {field} {name!r} takes up to {positions}."
+        )
+    return model
 
 
 def fit(

@@ -18,7 +18,7 @@ def _sgd(parameters: Iterable[nn.Parameter], optim: OptimConfig) -> torch.optim.
 
 
 def _adamw(parameters: Iterable[nn.Parameter], optim: OptimConfig) -> torch.optim.Optimizer:
-    return torch.optim.AdamW(parameters, optim.lr, weight_decay=optim.weight_decay)
+    return torch.optim.AdamW(parameters, optim.lr, weight_decay=optim.weight_decay, fused=True)
 
 
 OPTIMIZERS: dict[str, Callable[[Iterable[nn.Parameter], OptimConfig], torch.optim.Optimizer]] = {

@@ -87,7 +87,7 @@ def _labels(config: RunConfig, dataset: Dataset) -> Tensor:
 
 def _recipe(config: RunConfig, dataset: Dataset) -> dict[str, object]:
     """Everything that a trained teacher depends on; the samples themselves too, for a file may change under its name."""
-    samples = hashlib.sha1(dataset.train.images().data, usedforsecurity=False)
+    samples = hashlib.sha1(b"".join(dataset.train.content()), usedforsecurity=False)
     samples.update(_labels(config, dataset).numpy().data)
     sections = {"teacher", "data", "noise", "seed", "precision"}
     return {**config.model_dump(mode="json", include=sections), "samples": samples.hexdigest()}

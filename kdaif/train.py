@@ -21,7 +21,7 @@ from kdaif.callbacks import Callback, Callbacks, Checkpoint, Heartbeat, Moment, 
 from kdaif.config import RunConfig, UserError, lookup
 from kdaif.data import Batch, Batches, Dataset, Split, load
 from kdaif.distill import LOSSES, LossTerms
-from kdaif.evaluate import evaluate, opinions, predict
+from kdaif.evaluate import FIGURES, evaluate, judge, opinions, predict
 from kdaif.fit import fit, load_state, make_accelerator, new_model, restore, training_state
 from kdaif.logits import TeacherLogits, teacher_logits
 from kdaif.methods import METHODS, Method
@@ -31,7 +31,8 @@ from kdaif.runs import Run, cache_root, new_run, save_inputs
 from kdaif.teacher import find_teacher, train_teacher
 from kdaif.weighting import Setting, Step, Weighting
 
-EVALUATION_BATCH = 500
+EVALUATION_BATCH = 500  # samples, and fewer of long sentences:
+EVALUATION_TOKENS = 2**15  # a batch's, with padding
 
 
 def train(run: Run, data_root: Path | None = None, callbacks: Sequence[Callback] = ()) -> dict[str, Any]:
@@ -113,10 +114,13 @@ class _Training:
         torch.manual_seed(self.config.seed)
         return new_model(self.config.student.model, self.dataset, self.device, "student.model")
 
-    def _stats(self) -> models.InputStats:
-        return models.InputStats(self.dataset.mean, self.dataset.std)
+    def _stats(self) -> models.InputStats | None:
+        return models.InputStats(self.dataset.mean, self.dataset.std) if self.dataset.vocabulary is None else None
 
-    def _batches(self, split: Split, size: int = EVALUATION_BATCH, training: bool = False) -> Batches:
+    def _batches(self, split: Split, size: int | None = None, training: bool = False) -> Batches:
+        if size is None:
+            fitting = EVALUATION_TOKENS // split.inputs.shape[2]
+            size = EVALUATION_BATCH if split.texts is None else max(1, min(EVALUATION_BATCH, fitting))
         augment = self.config.data.augment if training else "none"
         options: dict[str, Any] = {"shuffle": training, "augment": augment, "device": self.device}
         return Batches(split, self.dataset.mean, self.dataset.std, size, seed=self.config.seed, **options)
@@ -135,11 +139,16 @@ class _Training:
                 "corrupted": None if train.corrupted is None else train.corrupted.numpy(),
                 "ref": train.refs,
                 "hash": train.hashes(),
+                "text": None if train.texts is None else train.texts[:, 0],
+                "text_pair": None if train.texts is None or train.texts.shape[1] < 2 else train.texts[:, 1],
+                "rating": np.nan if train.rating is None else train.rating,
+                "rating_spread": np.nan if train.rating_spread is None else train.rating_spread,
             }
         )
         self.run.write_samples(samples, self.dataset.classes)
         self.run.add_provenance(
-            inputs=save_inputs(train.images(), cache_root()),
+            inputs=save_inputs(train.images(), cache_root()) if train.texts is None else None,
+            truncated=self.dataset.truncated,
             data=self.dataset.name,
             device=str(self.device),
             sizes={name: len(getattr(self.dataset, name)) for name in ("train", "validation", "test")},
@@ -153,12 +162,13 @@ class _Training:
             return {}
         model, train, test = self.teacher.model, self.dataset.train, self.dataset.test
         said = opinions(predict(model, self._batches(train)).cpu(), train.labels)
-        figures = evaluate(model, self._batches(test), test.labels)
+        on_test = predict(model, self._batches(test))
         parameters = sum(parameter.numel() for parameter in model.parameters())
         self.run.add_provenance(
             teacher=str(self.teacher.path.absolute()),
-            teacher_test_accuracy=figures.accuracy,
+            teacher_test_accuracy=judge(on_test, test.labels).accuracy,
             teacher_parameters=parameters,
+            **{f"teacher_test_{name}": FIGURES[name](on_test, test) for name in self.dataset.figures},
         )
         return {
             "teacher_loss": said.loss.numpy(),
@@ -247,7 +257,8 @@ class _Training:
             "student_prediction": said.prediction.numpy(),
             "student_confidence": said.confidence.numpy(),
         }
-        on_test = evaluate(self.student, self._batches(test), test.labels)
+        test_logits = predict(self.student, self._batches(test))
+        on_test = judge(test_logits, test.labels)
         moment.metrics |= {
             "train_accuracy": float((said.prediction == train.labels).double().mean()),
             "validation_accuracy": evaluate(self.student, self._batches(validation), validation.labels).accuracy,
@@ -257,6 +268,7 @@ class _Training:
             "flipped_auroc": self._flipped_auroc(columns.get("influence")),
             "seconds": seconds,
             "overhead": self.weighting.seconds / seconds,
+            **{f"test_{name}": FIGURES[name](test_logits, test) for name in self.dataset.figures},
         }
         self.weighting.seconds = 0.0
 
@@ -285,6 +297,7 @@ class _Training:
             "teacher_test_accuracy": teacher,
             "flipped_auroc": None if pd.isna(last["flipped_auroc"]) else float(last["flipped_auroc"]),
             "downweighted": float((weight < 0.5).mean()),
+            **{f"test_{name}": float(last[f"test_{name}"]) for name in self.dataset.figures},
         }
 
 

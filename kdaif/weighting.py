@@ -20,13 +20,13 @@ class Setting:
     dataset: Dataset
     student: nn.Module
     teacher: nn.Module | None
-    ordered: Callable[[Split], Batches]  # a split in its order, without augmentation
+    ordered: Callable[[Split], Batches]  # a split's samples once, without augmentation
     device: torch.device
 
     def whole(self, split: Split) -> tuple[Tensor, Tensor]:
         """Inputs and labels of a split, in its order, on the device."""
-        batches = list(self.ordered(split))
-        return torch.cat([batch.inputs for batch in batches]), torch.cat([batch.labels for batch in batches])
+        batch = self.ordered(split).whole()
+        return batch.inputs, batch.labels
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Int32, Int64
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -25,7 +25,9 @@ from kdaif.teacher import find_teacher
 
 BATCH = 256
 
-Pair = tuple[Float[Tensor, "_ ..."], Int64[Tensor, "_"]]  # inputs and given labels, on the device
+Pair = tuple[
+    Float[Tensor, "_ ..."] | Int32[Tensor, "_ 2 length"], Int64[Tensor, "_"]
+]  # inputs and given labels, on the device
 Score = NDArray[np.floating]  # a value a training sample, higher = more harmful; NaN: not scored
 
 
@@ -65,14 +67,14 @@ class Case:
     teacher: nn.Module  # eval mode, frozen
 
     def batches(self, split: Split) -> Batches:
-        """The split in its order, without augmentation."""
+        """The split's samples once, without augmentation."""
         options: dict[str, Any] = {"shuffle": False, "augment": "none", "device": self.device, "seed": 0}
         return Batches(split, self.dataset.mean, self.dataset.std, BATCH, **options)
 
     def pair(self, split: Split) -> Pair:
         """The split as one batch."""
-        batches = list(self.batches(split))
-        return torch.cat([batch.inputs for batch in batches]), torch.cat([batch.labels for batch in batches])
+        batch = self.batches(split).whole()
+        return batch.inputs, batch.labels
 
     def criterion(self, network: nn.Module, pair: Pair) -> Float[Tensor, "n"]:
         """The validation losses that are to fall: cross-entropy, tempered."""

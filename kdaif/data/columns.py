@@ -6,33 +6,67 @@ import datasets
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from jaxtyping import Int64
+from jaxtyping import Float32, Int64
 
 from kdaif.config import Columns, UserError
 
 INPUT_NAMES = ("image", "img", "images", "image_path", "path", "file_path", "file", "file_name", "filename")
 LABEL_NAMES = ("label", "labels", "fine_label", "class", "target", "category", "y")
-TEXT_ONLY = "image data is supported by this version (text comes later)"
+# usual columns of sentences, and which column is then the second sentence of a pair
+TEXT_NAMES = {
+    "text": "text_pair",
+    "sentence": None,
+    "sentence1": "sentence2",
+    "premise": "hypothesis",
+    "question1": "question2",
+    "review": None,
+    "content": None,
+    "comment": None,
+}
 
 
 class Found(NamedTuple):
     """Columns that exist."""
 
-    input: str
+    input: str | None  # the image
     label: str
     given: str | None
+    texts: tuple[str, ...] = ()  # the sentence, or both of a pair; empty where the inputs are images
+    rating: str | None = None
+    rating_spread: str | None = None
 
 
-def find_columns(rows: datasets.Dataset, wanted: Columns) -> Found:
-    """The wanted columns; input and label are found by type and usual name where the config names none.
+NOTHING_KNOWN = Columns()
+
+
+def find_columns(rows: datasets.Dataset, wanted: Columns, known: Columns = NOTHING_KNOWN) -> Found:
+    """The wanted columns, else those `known` of the source, else found by type and usual name.
 
     Raises `UserError` for a column that does not exist, or where it is not clear which one is meant.
     """
     for field, name in wanted:
         if name is not None and name not in rows.column_names:
             raise UserError(f"data.columns.{field}: got {name!r}, takes one of {', '.join(rows.column_names)}.")
-    label = wanted.label or _find_label(rows, {wanted.input, wanted.given})
-    return Found(wanted.input or _find_input(rows), label, wanted.given)
+    own = wanted.input or wanted.text  # columns of the user's own choice: the source's are not mixed with them
+    known = known.model_copy(update={"input": None, "text": None, "text_pair": None}) if own else known
+    columns = known.model_copy(update=wanted.model_dump(exclude_none=True))
+    label = columns.label or _find_label(rows, {columns.input, columns.text, columns.given})
+    if columns.input and columns.text:
+        raise UserError("data.columns: got both input (an image) and text (a sentence), takes one of them.")
+    if columns.text_pair and not columns.text:
+        raise UserError("data.columns.text_pair: got no data.columns.text beside it, takes both sentences of a pair.")
+    image, texts = columns.input, tuple(name for name in (columns.text, columns.text_pair) if name)
+    if not image and not texts:
+        image, texts = _find_input(rows, {label, columns.given, columns.rating, columns.rating_spread})
+    return Found(image, label, columns.given, texts, columns.rating, columns.rating_spread)
+
+
+def numbers(rows: datasets.Dataset, column: str, field: str) -> Float32[np.ndarray, "rows"]:
+    """A column of numbers, NaN where one is missing; raises `UserError`, naming `field`, for any other column."""
+    kind = rows.data.schema.field(column).type
+    if not (pa.types.is_floating(kind) or pa.types.is_integer(kind)):
+        raise UserError(f"{field}: column {column!r} is {kind}, takes numbers.")
+    return rows.data.column(column).to_pandas().to_numpy(np.float32, na_value=np.nan)
 
 
 def holds_images(kind: pa.DataType) -> bool:
@@ -95,17 +129,23 @@ def _names(rows: datasets.Dataset, column: str, field: str) -> pd.Series:
     raise UserError(f"{field}: column {column!r} is {feature}, takes class names or whole numbers.")
 
 
-def _find_input(rows: datasets.Dataset) -> str:
-    kinds = {name: rows.data.schema.field(name).type for name in rows.column_names}
+def _find_input(rows: datasets.Dataset, taken: set[str | None]) -> tuple[str | None, tuple[str, ...]]:
+    """The column of images, or else the one or two of sentences."""
+    kinds = {name: rows.data.schema.field(name).type for name in rows.column_names if name not in taken}
     images = [name for name, kind in kinds.items() if holds_images(kind)]
     words = [name for name, kind in kinds.items() if holds_strings(kind)]
     if len(images) == 1:
-        return images[0]
+        return images[0], ()
     if name := _usual(INPUT_NAMES, images or words):
-        return name
-    if words and not images:
-        raise UserError(f"data.columns.input: found no column of images, only words ({', '.join(words)}); {TEXT_ONLY}.")
-    raise UserError(f"data.columns.input: name the column of images; the table has {', '.join(rows.column_names)}.")
+        return name, ()
+    if not images and (name := _usual(tuple(TEXT_NAMES), words) or (words[0] if len(words) == 1 else None)):
+        second = TEXT_NAMES.get(name.lower())
+        pair = _usual((second,), words) if second else None
+        return None, (name, pair) if pair else (name,)
+    wanted = (
+        "data.columns.text: name the column of sentences" if words else "data.columns.input: name the column of images"
+    )
+    raise UserError(f"{wanted}; the table has {', '.join(rows.column_names)}.")
 
 
 def _find_label(rows: datasets.Dataset, taken: set[str | None]) -> str:

@@ -13,8 +13,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from kdaif.config import UserError
-from kdaif.data.columns import TEXT_ONLY, holds_images, holds_strings
-from kdaif.data.sources import Table, reason
+from kdaif.data.columns import holds_images, holds_strings
+from kdaif.data.tables import Table, reason
 
 GREY = ("1", "L", "LA")
 DEEP = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
@@ -32,7 +32,9 @@ def encoded(table: Table, column: str, rows: Int64[np.ndarray, "n"]) -> list[byt
     if missing := [table.refs[row] for row, image in zip(rows, images) if not image]:
         raise UserError(f"data.columns.input: {len(missing)} rows of {column!r} have no image (first {missing[0]}).")
     if holds_strings(kind) and Path(images[0]).suffix.lower() not in Image.registered_extensions():
-        raise UserError(f"data.columns.input: column {column!r} holds {images[0][:40]!r}, no image file; {TEXT_ONLY}.")
+        raise UserError(
+            f"data.columns.input: column {column!r} holds {images[0][:40]!r}, no image file; sentences are data.columns.text."
+        )
     folder = table.folder or Path()
     return [image if isinstance(image, bytes) else folder / image for image in images]
 

@@ -9,14 +9,17 @@ from jaxtyping import Int64, UInt8
 from torch import Tensor
 
 from kdaif.config import DataConfig, NoiseConfig, UserError, lookup
-from kdaif.data.columns import Found, class_names, encode, find_columns
+from kdaif.data.columns import Found, class_names, encode, find_columns, numbers
 from kdaif.data.corruption import CORRUPTIONS, corrupt
 from kdaif.data.images import decode, encoded
 from kdaif.data.noise import NOISE, Target
-from kdaif.data.sources import Source, Table, read_source
+from kdaif.data.sources import read_source
 from kdaif.data.split import Dataset, Split, channel_statistics
 from kdaif.data.splits import cut, long_tailed, subset
+from kdaif.data.tables import Source, Table
+from kdaif.data.text import read_sentences
 
+IMAGES_ONLY = ("input", "instance")  # kinds of noise that need pixels
 TEST_SHARE = 0.2  # of a source without a test split: cut with a fixed seed, so that its test split never changes
 
 
@@ -39,16 +42,23 @@ def load(data: DataConfig, noise: NoiseConfig, seed: int, data_root: Path | None
             f"noise.kind: got {noise.kind!r}, takes none where data.columns.given names noisy labels already."
         )
     source = read_source(data.source, data_root)
-    columns = find_columns(source.train.rows, data.columns)
+    columns = find_columns(source.train.rows, data.columns, source.columns)
+    if columns.texts and noise.kind in IMAGES_ONLY:
+        raise UserError(
+            f"noise.kind: got {noise.kind!r}, which is made for images; takes none, symmetric, pair, matrix or column for text."
+        )
     labels = _read_labels(source, columns)
     train, validation, test = _choose(labels, data, source.test is not None)
 
     places = [(source.train, train), (source.train, validation), (source.test or source.train, test)]
-    inputs = _read_inputs(places, columns.input, data.image_size)
+    sentences = read_sentences(places, columns, data.tokenizer, data.max_tokens) if columns.texts else None
+    inputs = tuple(sentences.tokens) if sentences else _read_images(places, columns.input, data.image_size)
+    rating, spread = (_numbers(places, columns, field) for field in ("rating", "rating_spread"))
     noise_seed = seed if noise.seed is None else noise.seed
 
     def noisy(rows: np.ndarray, part: int) -> np.ndarray:
-        place = source.train.rows, data_root, inputs[part].numpy(), noise_seed
+        pixels = None if sentences else inputs[part].numpy()
+        place = source.train.rows, data_root, pixels, noise_seed
         target = Target(labels.given[rows], labels.classes, rows, *place)
         return make_noisy(target, noise, _stream("noise", noise_seed, part))
 
@@ -73,11 +83,17 @@ def load(data: DataConfig, noise: NoiseConfig, seed: int, data_root: Path | None
             ids=np.array([f"{source.name}/{table.name}/{row:06d}" for row in rows]),
             refs=np.array([table.refs[row] for row in rows]),
             corrupted=which,
+            texts=sentences.texts[part] if sentences else None,
+            rating=rating[part],
+            rating_spread=spread[part],
         )
-        for (table, rows), images, noisy_labels, true_labels, which in zip(places, inputs, trained_on, true, corrupted)
+        for part, ((table, rows), images, noisy_labels, true_labels, which) in enumerate(
+            zip(places, inputs, trained_on, true, corrupted)
+        )
     ]
-    mean, std = channel_statistics(inputs[0])
-    return Dataset(source.name, splits[0], splits[1], splits[2], labels.classes, mean, std)
+    mean, std = ((), ()) if sentences else channel_statistics(inputs[0])
+    known_text = {"vocabulary": sentences.vocabulary, "truncated": sentences.truncated} if sentences else {}
+    return Dataset(source.name, *splits, labels.classes, mean, std, **known_text, figures=source.figures)
 
 
 @dataclass(frozen=True)
@@ -124,10 +140,19 @@ def _stream(purpose: str, *seeds: int) -> np.random.Generator:
     return np.random.default_rng([*purpose.encode(), *seeds])
 
 
-def _read_inputs(
-    places: list[tuple[Table, np.ndarray]], column: str, size: int | None
+def _read_images(
+    places: list[tuple[Table, np.ndarray]], column: str | None, size: int | None
 ) -> tuple[UInt8[Tensor, "_ channels height width"], ...]:
     """The images at these rows of these tables: one tensor for each place, all of one size and number of channels."""
+    assert column is not None
     images = [image for table, rows in places for image in encoded(table, column, rows)]
     refs = [table.refs[row] for table, rows in places for row in rows]
     return decode(images, refs, size).split([len(rows) for _, rows in places])
+
+
+def _numbers(places: list[tuple[Table, np.ndarray]], columns: Found, field: str) -> list[np.ndarray | None]:
+    """What people said of the samples of each place, where a column holds it."""
+    column = getattr(columns, field)
+    if column is None:
+        return [None] * len(places)
+    return [numbers(table.rows, column, f"data.columns.{field}")[rows] for table, rows in places]

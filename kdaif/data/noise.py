@@ -17,7 +17,7 @@ from scipy.special import ndtr, ndtri
 
 from kdaif.config import NoiseConfig, UserError
 from kdaif.data.columns import encode
-from kdaif.data.sources import find_path, read_file
+from kdaif.data.tables import find_path, read_file
 
 Labels = Int64[np.ndarray, "n"]
 RATE_SPREAD = 0.1  # kind instance: standard deviation of the samples' flip rates

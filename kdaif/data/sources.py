@@ -1,46 +1,16 @@
-"""Where tables of samples come from: named sources, folders, files, the Hugging Face hub.
-
-Everything becomes a `datasets.Dataset`. Local files are read straight into memory, with no copy in a cache folder; the
-hub keeps its usual cache. Images stay encoded here: `images.decode` reads those that a run needs.
-"""
+"""Where samples come from: named sources, folders, files, the Hugging Face hub."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 
 import datasets
 import numpy as np
-import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
-from huggingface_hub import HfApi, constants
-from PIL import Image
 from sklearn.datasets import load_digits
 
 from kdaif.config import UserError
-
-
-@dataclass(frozen=True)
-class Table:
-    """One table of a source, its images still encoded."""
-
-    name: str  # train, test, validation; all: the source has one table and no split of its own
-    rows: datasets.Dataset
-    refs: list[str]  # one a row: file and row, or the image file
-    folder: Path | None  # where relative image paths start
-
-
-@dataclass(frozen=True)
-class Source:
-    name: str  # first part of every sample id
-    train: Table
-    test: Table | None  # None: test is to be cut from `train`
-
-    def __post_init__(self) -> None:
-        for table in (self.train, self.test):
-            if table and not len(table.rows):
-                raise UserError(f"data.source: the {table.name} table of {self.name} has no rows, takes samples.")
+from kdaif.data.corpora import CORPORA
+from kdaif.data.tables import READERS, Source, Table, find_path, read_folder, read_hub, read_single
 
 
 def read_source(source: str, data_root: Path | None) -> Source:
@@ -49,127 +19,13 @@ def read_source(source: str, data_root: Path | None) -> Source:
     if source in SOURCES:
         return SOURCES[source](data_root)
     if path := find_path(source, data_root):
-        return _read_folder(path, path.resolve().name) if path.is_dir() else _read_single(path)
+        return read_folder(path, path.resolve().name) if path.is_dir() else read_single(path)
     if source.count("/") == 1 and not source.startswith((".", "/", "~")) and Path(source).suffix not in READERS:
-        return _read_hub(source, source)
+        return read_hub(source, source)
     raise UserError(
         f"data.source: got {source!r}, takes one of {', '.join(SOURCES)}, a folder or file that exists"
         f"{f' (also looked for under {data_root})' if data_root else ''}, or a Hugging Face hub id owner/name."
     )
-
-
-def find_path(path: str, data_root: Path | None) -> Path | None:
-    """That file or folder, else the one under `data_root`; None where neither exists."""
-    found = [Path(path).expanduser(), *([data_root / path] if data_root else [])]
-    return next((candidate for candidate in found if candidate.exists()), None)
-
-
-def read_file(path: Path) -> datasets.Dataset:
-    """A parquet, csv, json or jsonl file as a table; raises `UserError` when it is none."""
-    if path.suffix.lower() not in READERS:
-        raise UserError(f"data: {path} has the ending {path.suffix!r}, takes one of {', '.join(READERS)}.")
-    try:
-        return READERS[path.suffix.lower()](path)
-    except (OSError, ValueError, pa.ArrowException) as error:
-        raise UserError(f"data: {path} cannot be read: {reason(error)}.") from None
-
-
-def reason(error: Exception) -> str:
-    """An exception's message on one line, short enough to end a sentence."""
-    return " ".join(str(error).split())[:200].rstrip(".") or type(error).__name__
-
-
-def _read_parquet(path: Path) -> datasets.Dataset:
-    # no partitioning: a folder named a=b must not become a column
-    return datasets.Dataset(pq.read_table(path, partitioning=None))
-
-
-def _read_csv(path: Path) -> datasets.Dataset:
-    # "None" and "NA" are good class names; an empty cell is a missing value
-    return datasets.Dataset.from_pandas(pd.read_csv(path, keep_default_na=False, na_values=["", "nan", "NaN"]))
-
-
-def _read_json(path: Path) -> datasets.Dataset:
-    lines = path.read_text().lstrip().startswith("{")
-    return datasets.Dataset.from_pandas(pd.read_json(path, lines=lines, dtype=False))
-
-
-READERS: dict[str, Callable[[Path], datasets.Dataset]] = {
-    ".parquet": _read_parquet,
-    ".csv": _read_csv,
-    ".json": _read_json,
-    ".jsonl": _read_json,
-}
-
-
-def _read_single(path: Path) -> Source:
-    return Source(path.stem, _table("all", [path]), None)
-
-
-def _read_folder(folder: Path, name: str) -> Source:
-    """A folder of files train.* and test.* (or validation.*), or of class folders, split the same way or not at all."""
-    found = {split: _read_split(folder, split) for split in ("train", "test", "validation")}
-    train, test = found["train"], found["test"] or found["validation"]
-    if train and test:
-        return Source(name, train, test)
-    train = train or _read_images("all", folder, folder)
-    if train is None or test:
-        raise UserError(
-            f"data.source: folder {folder} takes train.parquet or train-*.parquet (or csv, json), "
-            "with test.parquet or validation.parquet beside it, or a folder of images for each class."
-        )
-    return Source(name, Table("all", train.rows, train.refs, train.folder), None)
-
-
-def _read_split(folder: Path, split: str) -> Table | None:
-    for ending in READERS:
-        if files := list(folder.glob(f"{split}{ending}")) or sorted(folder.glob(f"{split}-*{ending}")):
-            return _table(split, files)
-    return _read_images(split, folder / split, folder)
-
-
-def _table(name: str, files: list[Path]) -> Table:
-    parts = [read_file(path) for path in files]
-    try:
-        rows = datasets.concatenate_datasets(parts)
-    except (ValueError, pa.ArrowException) as error:
-        raise UserError(f"data: the {name} files in {files[0].parent} do not fit together: {reason(error)}.") from None
-    refs = [f"{path.name}#{row}" for path, part in zip(files, parts) for row in range(len(part))]
-    return Table(name, rows, refs, files[0].parent)
-
-
-def _read_images(name: str, folder: Path, start: Path) -> Table | None:
-    """The table of the images in class folders, or None where there are none."""
-    known = Image.registered_extensions()
-    files = sorted(path for path in folder.glob("*/*") if path.suffix.lower() in known)
-    if not files:
-        return None
-    rows = datasets.Dataset.from_dict(
-        {"image": [str(path) for path in files], "label": [path.parent.name for path in files]}
-    )
-    return Table(name, rows, [path.relative_to(start).as_posix() for path in files], folder)
-
-
-def _read_hub(name: str, source: str) -> Source:
-    hub_id, _, config = source.partition(":")
-    try:
-        if not constants.HF_HUB_OFFLINE:
-            HfApi().dataset_info(hub_id, timeout=10)  # fails at once, where load_dataset retries for half a minute
-        splits = datasets.load_dataset(hub_id, config or None)
-    except Exception as error:  # the errors of hub, HTTP client and builders have no common base
-        raise UserError(
-            f"data.source: {name!r} is not a folder under --data-root, and {hub_id!r} cannot be had "
-            f"from the Hugging Face hub: {reason(error)}."
-        ) from None
-    test = next((split for split in ("test", "validation") if split in splits), None)
-    if "train" not in splits:
-        raise UserError(f"data.source: {hub_id!r} has the splits {', '.join(splits)}, takes one with a train split.")
-    tables = {
-        split: Table(split, splits[split], [f"{hub_id}/{split}#{row}" for row in range(len(splits[split]))], None)
-        for split in ("train", test)
-        if split
-    }
-    return Source(name, tables["train"], tables[test] if test else None)
 
 
 @cache
@@ -186,7 +42,7 @@ def _digits(data_root: Path | None) -> Source:
 
 def _named(name: str, hub_id: str, data_root: Path | None) -> Source:
     folder = data_root / name if data_root else None
-    return _read_folder(folder, name) if folder and folder.is_dir() else _read_hub(name, hub_id)
+    return read_folder(folder, name) if folder and folder.is_dir() else read_hub(name, hub_id)
 
 
 SOURCES: dict[str, Callable[[Path | None], Source]] = {
@@ -194,4 +50,5 @@ SOURCES: dict[str, Callable[[Path | None], Source]] = {
     "cifar10": partial(_named, "cifar10", "uoft-cs/cifar10"),
     "cifar100": partial(_named, "cifar100", "uoft-cs/cifar100"),
     "svhn": partial(_named, "svhn", "ufldl-stanford/svhn:cropped_digits"),
+    **CORPORA,
 }

@@ -6,28 +6,34 @@ never test samples.
 """
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int64, Shaped, UInt8
+from jaxtyping import Bool, Float32, Int32, Int64, Shaped, UInt8
 from torch import Tensor
 
 from kdaif.config import UserError
+from kdaif.data.text import Vocabulary
 
 
 @dataclass(frozen=True, eq=False)
 class Split:
     """Samples in a fixed order: sample i is row i of every field."""
 
-    inputs: UInt8[Tensor, "n channels height width"]  # 0..255, on the CPU, stored channels last
+    # on the CPU; images: 0..255, stored channels last; sentences: token ids and parts, see text.py
+    inputs: UInt8[Tensor, "n channels height width"] | Int32[Tensor, "n 2 length"]
     labels: Int64[Tensor, "n"]  # the labels trained on (after noise)
     clean: Int64[Tensor, "n"] | None  # known clean labels, for evaluation only; None: nobody knows
     ids: Shaped[np.ndarray, "n"]  # str, unique over all splits of a data set
     refs: Shaped[np.ndarray, "n"]  # str, where the sample lies in its source: "train-00000-of-00002.parquet#17"
     corrupted: Bool[Tensor, "n"] | None = None  # whose inputs were damaged on purpose; None: nothing was done to any
+    texts: Shaped[np.ndarray, "n parts"] | None = None  # str, the sentence or both of a pair; None: images
+    rating: Float32[np.ndarray, "n"] | None = None  # mean of several people's ratings; None: nobody rated
+    rating_spread: Float32[np.ndarray, "n"] | None = None  # standard deviation of these ratings
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -39,18 +45,26 @@ class Split:
 
     def subset(self, index: Int64[Tensor, "m"] | Bool[Tensor, "n"]) -> "Split":
         """The samples at these positions (in their order), or those where a mask holds."""
-        clean = None if self.clean is None else self.clean[index]
-        corrupted = None if self.corrupted is None else self.corrupted[index]
         at = index.numpy()
-        return Split(self.inputs[index], self.labels[index], clean, self.ids[at], self.refs[at], corrupted)
+
+        def chosen(field: Any) -> Any:
+            return None if field is None else field[index if isinstance(field, Tensor) else at]
+
+        return Split(**{field.name: chosen(getattr(self, field.name)) for field in fields(self)})
 
     def images(self) -> UInt8[np.ndarray, "n height width channels"]:
-        """The inputs as image libraries like them."""
+        """The inputs as image libraries like them; for images only."""
         return self.inputs.permute(0, 2, 3, 1).contiguous().numpy()
 
+    def content(self) -> list[bytes]:
+        """What tells samples apart: an image's pixels (height, width, channels), or a sentence or pair in UTF-8."""
+        if self.texts is not None:
+            return ["\x1f".join(parts).encode() for parts in self.texts]
+        return [image.tobytes() for image in self.images()]
+
     def hashes(self) -> list[str]:
-        """sha1 of each image's pixel bytes (height, width, channels), as hexadecimal."""
-        return [hashlib.sha1(image.data, usedforsecurity=False).hexdigest() for image in self.images()]
+        """sha1 of each sample's `content`, as hexadecimal."""
+        return [hashlib.sha1(content, usedforsecurity=False).hexdigest() for content in self.content()]
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,15 +76,18 @@ class Dataset:
     validation: Split
     test: Split
     classes: tuple[str, ...]
-    mean: tuple[float, ...]  # of the train inputs / 255, one a channel
+    mean: tuple[float, ...]  # of the train images / 255, one a channel; empty for sentences
     std: tuple[float, ...]
+    vocabulary: Vocabulary | None = None  # what made the token ids of sentences; None: images
+    truncated: int = 0  # training sentences that lost tokens
+    figures: tuple[str, ...] = ()  # by which the task is judged beside accuracy: names in `evaluate.FIGURES`
 
     def __post_init__(self) -> None:
         check_disjoint(train=self.train, validation=self.validation, test=self.test)
 
     @cached_property
     def test_copies(self) -> int:
-        """How many train and validation images occur, pixel by pixel, in test too: worth a line in a report, as test
+        """How many train and validation samples occur, byte by byte, in test too: worth a line in a report, as test
         accuracy is then too good by up to their share of it."""
         test = set(self.test.hashes())
         return sum(digest in test for split in (self.train, self.validation) for digest in split.hashes())

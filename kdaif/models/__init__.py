@@ -1,7 +1,8 @@
 """Networks by name, and their weights on disk.
 
-Every network is a plain `nn.Module` from images (batch, channels, height, width), of any size its halvings allow, to logits
-(batch, classes), and makes the logits in its last `nn.Linear`: there the influence engine reads the last layer's scores.
+Every network is a plain `nn.Module` from images (batch, channels, height, width), of any size its halvings allow, or from token
+ids (batch, 2, length; see text.py) to logits (batch, classes), and makes the logits in its last `nn.Linear`: there the
+influence engine reads the last layer's scores.
 To add one, put its constructor into its family's registry (or a new family's into `MODELS`).
 """
 
@@ -15,6 +16,7 @@ from kdaif.models.digits import DIGITS
 from kdaif.models.inputs import IMAGENET, InputStats, Normalised
 from kdaif.models.mobile import MOBILE
 from kdaif.models.resnet import RESNETS
+from kdaif.models.text import TextClassifier, Vocabulary, build_text
 from kdaif.models.vgg import VGGS
 from kdaif.models.wrn import WRNS
 
@@ -23,7 +25,10 @@ __all__ = [
     "MODELS",
     "InputStats",
     "Normalised",
+    "TextClassifier",
+    "Vocabulary",
     "build",
+    "build_text",
     "load_checkpoint",
     "parameter_count",
     "save_checkpoint",

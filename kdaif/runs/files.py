@@ -33,6 +33,10 @@ SAMPLE_FIELDS: Fields = {
     "corrupted": (pa.bool_(), "input was damaged on purpose, null: nothing was done to any"),
     "ref": (_TEXT, "where the source holds the sample"),
     "hash": (_TEXT, "sha1 of the input bytes"),
+    "text": (_TEXT, "the sentence, null: the input is an image"),
+    "text_pair": (_TEXT, "the second sentence of a pair, null: there is one sentence"),
+    "rating": (_FLOAT, "mean of several people's ratings of the sample, on the source's own scale; NaN unknown"),
+    "rating_spread": (_FLOAT, "standard deviation of these ratings; NaN unknown"),
 }
 EPOCH_FIELDS: Fields = {
     "influence": (_FLOAT, "t-statistic over validation samples, positive = helpful"),

@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from kdaif.config import RunConfig, UserError, parse_config
+from kdaif.outside import cache_root
 from kdaif.runs.arrays import open_inputs, trajectories
 from kdaif.runs.files import (
     EPOCH_FIELDS,
@@ -75,10 +76,11 @@ class Run:
         return read_status(self.path / "status.json")
 
     def samples(self) -> pd.DataFrame:
-        """One row a training sample, in training order: id, split, label, clean, flipped, corrupted, ref, hash."""
+        """One row a training sample, in training order; columns as in `files.SAMPLE_FIELDS`."""
         samples = self._samples().to_pandas()
-        # runs of older versions do not say what was corrupted
-        samples["corrupted"] = samples.get("corrupted")
+        for name, (kind, _) in SAMPLE_FIELDS.items():
+            if name not in samples:  # a run of an older version
+                samples[name] = np.nan if pa.types.is_floating(kind) else None
         return samples.astype({"flipped": "boolean", "corrupted": "boolean"})
 
     def classes(self) -> tuple[str, ...]:
@@ -187,11 +189,6 @@ class RunSummary:
         """Whether the version of kdaif that made the run is the one that runs now (its git revision too, in a checkout)."""
         made = Run(self.path).provenance()
         return made["git_revision"] == _git_revision() and made["versions"].get("kdaif") == _version("kdaif")
-
-
-def cache_root() -> Path:
-    """The folder of everything kdaif keeps: env KDAIF_CACHE, else data_cache under the current directory."""
-    return Path(os.environ.get("KDAIF_CACHE") or "data_cache").absolute()
 
 
 def runs_root(root: Path | None = None) -> Path:

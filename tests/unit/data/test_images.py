@@ -11,7 +11,7 @@ from PIL import Image
 
 from kdaif.config import UserError
 from kdaif.data.images import decode, encoded
-from kdaif.data.sources import Table
+from kdaif.data.tables import Table
 
 Png = Callable[..., bytes]
 

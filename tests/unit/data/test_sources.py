@@ -7,7 +7,8 @@ import pytest
 
 from kdaif.config import UserError
 from kdaif.data import sources
-from kdaif.data.sources import SOURCES, find_path, read_file, read_source
+from kdaif.data.sources import SOURCES, read_source
+from kdaif.data.tables import find_path, read_file
 
 Frame = Callable[..., pd.DataFrame]
 Png = Callable[..., bytes]

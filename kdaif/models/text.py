@@ -1,0 +1,171 @@
+"""Transformers as plain modules: token ids in one tensor -> logits.
+
+A name is one of `SCRATCH` (small networks with fresh weights), or pretrained: `minilm` (MiniLM-L6-H384 out of a package), a
+folder or a Hugging Face hub id that `AutoModelForSequenceClassification` takes. ``NAME@1,3,5`` keeps these layers of it alone,
+counted from 0: a student made of its teacher's layers, as they were before it was fine-tuned (on labels that may be wrong).
+"""
+
+import inspect
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, NamedTuple
+
+from jaxtyping import Float, Int32
+from torch import Tensor, nn
+
+from kdaif.config import UserError
+from kdaif.outside import pretrained
+
+
+class Vocabulary(NamedTuple):
+    """What a network must know of the tokenizer."""
+
+    source: str  # where it was found, or a word for one that was learnt
+    tokens: dict[str, int]
+    pad: int
+
+
+class TextClassifier(nn.Module):
+    """A `transformers` network fed with `inputs`: row 0 token ids, -1 after the last; row 1 the part of a pair, 0 or 1.
+
+    What no member of a batch needs is cut off first, and the attention mask is made of the rest, so that padding costs nothing
+    and changes nothing.
+    """
+
+    def __init__(self, network: nn.Module, pad: int) -> None:
+        super().__init__()
+        self.network, self.pad = network, pad
+        config: Any = network.config
+        taken = inspect.signature(network.forward).parameters
+        self.pairs = "token_type_ids" in taken and getattr(config, "type_vocab_size", 0) > 1
+
+    def forward(self, inputs: Int32[Tensor, "batch 2 length"]) -> Float[Tensor, "batch classes"]:
+        length = int((inputs[:, 0] >= 0).sum(1).max())
+        ids, parts = inputs[:, :, :length].long().unbind(1)
+        there = ids >= 0
+        given = {"input_ids": ids.where(there, self.pad), "attention_mask": there.long()}
+        if self.pairs:
+            given["token_type_ids"] = parts
+        return self.network(**given).logits
+
+
+def _bert(size: int, pad: int, *, width: int, layers: int) -> Any:
+    from transformers import BertConfig
+
+    return BertConfig(
+        vocab_size=size,
+        pad_token_id=pad,
+        hidden_size=width,
+        num_hidden_layers=layers,
+        num_attention_heads=width // 32,
+        intermediate_size=4 * width,
+    )
+
+
+def _distilbert(size: int, pad: int, *, width: int, layers: int) -> Any:
+    from transformers import DistilBertConfig
+
+    return DistilBertConfig(
+        vocab_size=size, pad_token_id=pad, dim=width, n_layers=layers, n_heads=width // 32, hidden_dim=4 * width
+    )
+
+
+# name -> configuration(vocabulary size, padding id): BERT's small sizes (Turc et al., arXiv 1908.08962) and smaller
+SCRATCH: dict[str, Callable[[int, int], Any]] = {
+    "bert-micro": partial(_bert, width=64, layers=2),
+    "bert-tiny": partial(_bert, width=128, layers=2),
+    "bert-mini": partial(_bert, width=256, layers=4),
+    "distilbert-micro": partial(_distilbert, width=64, layers=2),
+}
+SHORT = {"minilm-3": "minilm@1,3,5"}
+
+
+def build_text(name: str, num_classes: int, vocabulary: Vocabulary, field: str = "student.model") -> TextClassifier:
+    """The network of that name; torch's global seed decides fresh weights.
+
+    Raises `UserError`, which names `field`, for one that cannot be had, or that reads other tokens than the data's.
+    """
+    from transformers import AutoModelForSequenceClassification
+
+    with _quietly():
+        if name in SCRATCH:
+            config = SCRATCH[name](len(vocabulary.tokens), vocabulary.pad)
+            config.num_labels = num_classes
+            network = AutoModelForSequenceClassification.from_config(config, attn_implementation="eager")
+        else:
+            network = _pretrained(SHORT.get(name, name), num_classes, vocabulary, field)
+    return TextClassifier(network.float(), vocabulary.pad)
+
+
+def _pretrained(name: str, num_classes: int, vocabulary: Vocabulary, field: str) -> nn.Module:
+    from transformers import AutoModelForSequenceClassification
+
+    base, _, chosen = name.partition("@")
+    source = pretrained(base, field)
+    try:
+        network = AutoModelForSequenceClassification.from_pretrained(
+            source,
+            num_labels=num_classes,
+            ignore_mismatched_sizes=True,  # a head of other classes is made anew
+            attn_implementation="eager",  # derivable twice and in forward mode, and no slower at these lengths
+            use_safetensors=True,  # a pickle could run code
+        )
+    except Exception as error:  # hub, HTTP client and file readers have no common base
+        said = " ".join(str(error).split())[:200].rstrip(".")
+        raise UserError(
+            f"{field}: got {name!r}, takes {', '.join([*SCRATCH, 'minilm', *SHORT])}, or the folder or Hugging Face hub id "
+            f"of a text model with safetensors ({said})."
+        ) from None
+    _check_tokens(base, source, network, vocabulary, field)
+    return _keep_layers(network, chosen, name, field) if chosen else network
+
+
+def _check_tokens(name: str, source: str, network: Any, vocabulary: Vocabulary, field: str) -> None:
+    """Raises `UserError` where the network learnt other tokens than the data are made of."""
+    if source == vocabulary.source:
+        return
+    from transformers import AutoTokenizer
+
+    try:
+        same = AutoTokenizer.from_pretrained(source).get_vocab() == vocabulary.tokens
+    except Exception:  # a folder may hold a network alone: then its size is all that can be compared
+        same = network.config.vocab_size == len(vocabulary.tokens)
+    if not same:
+        raise UserError(f"{field}: {name!r} reads other tokens than data.tokenizer makes; takes data.tokenizer={name}.")
+
+
+def _keep_layers(network: Any, chosen: str, name: str, field: str) -> nn.Module:
+    """The network with some of its layers alone; the first list of them in it counts."""
+    depth = network.config.num_hidden_layers
+    try:
+        numbers = [int(number) for number in chosen.split(",")]
+    except ValueError:
+        numbers = []
+    if not numbers or not all(0 <= number < depth for number in numbers):
+        raise UserError(
+            f"{field}: got {name!r}, takes layers from 0 to {depth - 1} with commas between, as in NAME@1,3,5."
+        )
+    place = next(
+        path for path, part in network.named_modules() if isinstance(part, nn.ModuleList) and len(part) == depth
+    )
+    layers = network.get_submodule(place)
+    network.set_submodule(place, nn.ModuleList([layers[number] for number in numbers]))
+    network.config.num_hidden_layers = len(numbers)
+    return network
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """transformers says nothing of heads that are made anew, and draws no bars."""
+    from transformers import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
