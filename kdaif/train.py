@@ -21,7 +21,7 @@ from kdaif.callbacks import Callback, Callbacks, Checkpoint, Heartbeat, Moment, 
 from kdaif.config import RunConfig, UserError, lookup
 from kdaif.data import Batch, Batches, Dataset, Split, load
 from kdaif.distill import LOSSES, LossTerms
-from kdaif.evaluate import FIGURES, evaluate, judge, opinions, predict
+from kdaif.evaluate import FIGURES, judge, opinions, predict
 from kdaif.fit import fit, load_state, make_accelerator, new_model, restore, training_state
 from kdaif.logits import TeacherLogits, teacher_logits
 from kdaif.methods import METHODS, Method
@@ -125,6 +125,11 @@ class _Training:
         options: dict[str, Any] = {"shuffle": training, "augment": augment, "device": self.device}
         return Batches(split, self.dataset.mean, self.dataset.std, size, seed=self.config.seed, **options)
 
+    def _predict(self, model: nn.Module, split: Split) -> Tensor:
+        """Logits of a split, in the precision of the training."""
+        with self.accelerator.autocast():
+            return predict(model, self._batches(split))
+
     def _describe(self) -> None:
         """Writes down the samples that the rows of every epoch file stand for."""
         train = self.dataset.train
@@ -161,8 +166,7 @@ class _Training:
         if self.teacher is None:
             return {}
         model, train, test = self.teacher.model, self.dataset.train, self.dataset.test
-        said = opinions(predict(model, self._batches(train)).cpu(), train.labels)
-        on_test = predict(model, self._batches(test))
+        said = opinions(self._predict(model, train).cpu(), train.labels)
         parameters = sum(parameter.numel() for parameter in model.parameters())
         self.run.add_provenance(
             teacher=str(self.teacher.path.absolute()),
@@ -257,11 +261,11 @@ class _Training:
             "student_prediction": said.prediction.numpy(),
             "student_confidence": said.confidence.numpy(),
         }
-        test_logits = predict(self.student, self._batches(test))
+        test_logits = self._predict(self.student, test)
         on_test = judge(test_logits, test.labels)
         moment.metrics |= {
             "train_accuracy": float((said.prediction == train.labels).double().mean()),
-            "validation_accuracy": evaluate(self.student, self._batches(validation), validation.labels).accuracy,
+            "validation_accuracy": judge(self._predict(self.student, validation), validation.labels).accuracy,
             "test_accuracy": on_test.accuracy,
             "test_loss": on_test.loss,
             "class_accuracy": on_test.class_accuracy,

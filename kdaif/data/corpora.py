@@ -10,7 +10,7 @@ import tarfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import datasets
 import numpy as np
@@ -55,11 +55,11 @@ def glue(task: str, data_root: Path | None) -> Source:
     tests = ("validation_matched", "validation")
     source = read_folder(folder, name) if folder and folder.is_dir() else read_hub(name, f"nyu-mll/glue:{task}", tests)
     columns = Columns(text=entry.text, text_pair=entry.pair, label="label")
-    tables: list[Any] = [source.train, source.test]
+    train, test = source.train, source.test
     if task == "stsb":
         columns = columns.model_copy(update={"rating": "rating"})
-        tables = [table and _graded(table) for table in tables]
-    return Source(name, *tables, columns, entry.figures)
+        train, test = _graded(train), test and _graded(test)
+    return Source(name, train, test, columns, entry.figures)
 
 
 def _graded(table: Table) -> Table:

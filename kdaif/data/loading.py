@@ -92,8 +92,18 @@ def load(data: DataConfig, noise: NoiseConfig, seed: int, data_root: Path | None
         )
     ]
     mean, std = ((), ()) if sentences else channel_statistics(inputs[0])
-    known_text = {"vocabulary": sentences.vocabulary, "truncated": sentences.truncated} if sentences else {}
-    return Dataset(source.name, *splits, labels.classes, mean, std, **known_text, figures=source.figures)
+    return Dataset(
+        source.name,
+        splits[0],
+        splits[1],
+        splits[2],
+        labels.classes,
+        mean,
+        std,
+        vocabulary=sentences.vocabulary if sentences else None,
+        truncated=sentences.truncated if sentences else 0,
+        figures=source.figures,
+    )
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from kdaif.config import Columns, UserError
-from kdaif.data.columns import class_names, encode, find_columns
+from kdaif.data.columns import Found, class_names, encode, find_columns, numbers
 
 Rows = datasets.Dataset
 
@@ -27,7 +27,36 @@ def class_label(values: list[int]) -> Rows:
     ],
 )
 def test_columns_are_found_by_type_and_usual_name(columns: dict, found: tuple[str, str]) -> None:
-    assert find_columns(table(**columns), Columns()) == (*found, None)
+    assert find_columns(table(**columns), Columns()) == Found(*found, None)
+
+
+@pytest.mark.parametrize(
+    ("columns", "texts"),
+    [
+        ({"sentence": ["hello"], "label": [1]}, ("sentence",)),
+        ({"note": ["hello"], "label": ["good"]}, ("note",)),
+        ({"sentence1": ["a"], "sentence2": ["b"], "label": [1]}, ("sentence1", "sentence2")),
+        ({"Premise": ["a"], "hypothesis": ["b"], "note": ["c"], "label": [1]}, ("Premise", "hypothesis")),
+        ({"text": ["a"], "author": ["b"], "label": [1]}, ("text",)),
+    ],
+)
+def test_sentences_are_found_where_there_are_no_images(columns: dict, texts: tuple[str, ...]) -> None:
+    assert find_columns(table(**columns), Columns()) == Found(None, "label", None, texts)
+
+
+def test_the_users_columns_come_before_what_is_known_of_a_source() -> None:
+    rows = table(a=["x"], b=["y"], c=["z"], label=[1], mean=[0.5])
+    known = Columns(text="a", text_pair="b", rating="mean")
+    assert find_columns(rows, Columns(), known) == Found(None, "label", None, ("a", "b"), "mean")
+    assert find_columns(rows, Columns(text="c"), known) == Found(None, "label", None, ("c",), "mean")
+
+
+def test_numbers_keep_gaps_and_refuse_words() -> None:
+    rows = table(mean=[0.5, None], count=[1, 2], word=["a", "b"])
+    np.testing.assert_array_equal(numbers(rows, "mean", "x"), np.array([0.5, np.nan], np.float32))
+    assert numbers(rows, "count", "x").tolist() == [1, 2]
+    with pytest.raises(UserError, match=r"^data.columns.rating: column 'word' is string, takes numbers\.$"):
+        numbers(rows, "word", "data.columns.rating")
 
 
 def test_a_lone_class_label_is_the_label_and_the_given_column_never() -> None:
@@ -37,7 +66,9 @@ def test_a_lone_class_label_is_the_label_and_the_given_column_never() -> None:
 
 def test_named_columns_win() -> None:
     rows = table(img=[b"x"], mask=[b"y"], label=[1], truth=[1])
-    assert find_columns(rows, Columns(input="mask", label="truth", given="label")) == ("mask", "truth", "label")
+    assert find_columns(rows, Columns(input="mask", label="truth", given="label")) == Found(
+        "mask", "truth", "label"
+    )
 
 
 @pytest.mark.parametrize(
@@ -47,11 +78,9 @@ def test_named_columns_win() -> None:
         ({"img": [b"x"], "label": [1]}, {"given": "noisy"}, "data.columns.given: got 'noisy'"),
         ({"left": [b"x"], "right": [b"x"], "label": [1]}, {}, "data.columns.input: name the column of images"),
         ({"width": [3], "label": [1]}, {}, "data.columns.input: name the column of images"),
-        (
-            {"sentence": ["hello"], "label": [1]},
-            {},
-            r"only words \(sentence\); image data is supported by this version",
-        ),
+        ({"first": ["hello"], "second": ["you"], "label": [1]}, {}, "data.columns.text: name the column of sentences"),
+        ({"s": ["x"], "img": [b"x"], "label": [1]}, {"text": "s", "input": "img"}, "data.columns: got both input"),
+        ({"s": ["x"], "t": ["x"], "label": [1]}, {"text_pair": "t"}, "data.columns.text_pair: got no data.columns.text"),
         ({"img": [b"x"], "a": [1], "b": [2]}, {}, "data.columns.label: name the column of labels"),
     ],
 )

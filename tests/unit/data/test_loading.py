@@ -269,7 +269,7 @@ class TestBadInput:
             ({"label": np.linspace(0, 1, 30)}, "data.columns.label: column 'label' is .*, takes class names or whole"),
             ({"image": [b"corrupt"] * 30}, "data: image train.parquet#0 cannot be read"),
             ({"image": ["gone.png"] * 30}, "data: image train.parquet#0 cannot be read: .*gone.png"),
-            ({"image": "a film of two halves"}, "data.columns.input: column 'image' holds .*; image data is supported"),
+            ({"image": "a film of two halves"}, "data.columns.input: column 'image' holds .*; sentences are data.columns.text"),
         ],
     )
     def test_tables_that_cannot_be_trained_on(self, folder: Path, columns: dict, said: str) -> None:

@@ -88,11 +88,11 @@ class TestHub:
     def _hub(self, monkeypatch: pytest.MonkeyPatch) -> None:
         def load_dataset(hub_id: str, config: str | None) -> datasets.DatasetDict:
             table = datasets.Dataset.from_dict({"image": [b"x"] * 3, "label": [0, 1, 1]})
-            tables = {"full": {"train": table, "test": table}, "mini": {"train": table}, "odd": {"dev": table}}
-            return datasets.DatasetDict(tables[config or "full"])
+            splits = {"full": {"train": table, "test": table}, "mini": {"train": table}, "odd": {"dev": table}}
+            return datasets.DatasetDict(splits[config or "full"])
 
-        monkeypatch.setattr(sources.HfApi, "dataset_info", lambda api, hub_id, timeout: None)
-        monkeypatch.setattr(sources.datasets, "load_dataset", load_dataset)
+        monkeypatch.setattr(tables.HfApi, "dataset_info", lambda api, hub_id, timeout: None)
+        monkeypatch.setattr(tables.datasets, "load_dataset", load_dataset)
 
     def test_splits_become_tables(self) -> None:
         source = read_source("someone/pets", None)
@@ -108,7 +108,7 @@ class TestHub:
         def unreachable(api: object, hub_id: str, timeout: float) -> None:
             raise ConnectionError("Name or service\nnot known")
 
-        monkeypatch.setattr(sources.HfApi, "dataset_info", unreachable)
+        monkeypatch.setattr(tables.HfApi, "dataset_info", unreachable)
         with pytest.raises(UserError, match=r"data.source: 'cifar10' is not a folder under --data-root.*not known\.$"):
             read_source("cifar10", tmp_path)
 
