@@ -63,6 +63,7 @@ def _tables(folder: Path) -> None:
         "broken": {"image": ["broken.png", *image[1:]], "label": label},
         "sizes": {"image": ["tall.png", *image[1:]], "label": label},
         "text": {"sentence": ["a word"] * 40, "label": label},
+        "blank": {"sentence": [" "] * 40, "label": label},
         "rare": {"image": image, "label": [2, *label[1:]]},
         "short": {"noisy": [0, 1]},
     }
@@ -200,7 +201,10 @@ TRAIN: list[tuple[str, str]] = [
     ("data.source=TABLES/lost.csv", "data"),
     ("data.source=TABLES/broken.csv", "data"),
     ("data.source=TABLES/sizes.csv", "data.image_size: images differ in size"),
-    ("data.source=TABLES/text.csv", "data.columns.input: found no column of images"),
+    ("data.source=TABLES/text.csv data.train_size=null data.test_size=null", "student.model: 'digits-cnn-small' takes images"),
+    ("data.source=TABLES/text.csv data.columns.text=label", "data.columns.label: name the column of labels"),
+    ("data.source=TABLES/blank.csv data.train_size=null data.test_size=null", "data.columns.text: 40 samples have no word"),
+    ("data.source=glue/sst2 data.tokenizer=5", "data.tokenizer: got 5, should be a valid string"),
     ("data.source=TABLES/rare.csv", "data.source: class '2' has 1 sample"),
     ("data.source=TABLES/given.csv data.columns.given=given", "noise.kind: got 'symmetric', takes none where"),
 ]  # fmt: skip

@@ -66,9 +66,7 @@ def test_a_lone_class_label_is_the_label_and_the_given_column_never() -> None:
 
 def test_named_columns_win() -> None:
     rows = table(img=[b"x"], mask=[b"y"], label=[1], truth=[1])
-    assert find_columns(rows, Columns(input="mask", label="truth", given="label")) == Found(
-        "mask", "truth", "label"
-    )
+    assert find_columns(rows, Columns(input="mask", label="truth", given="label")) == Found("mask", "truth", "label")
 
 
 @pytest.mark.parametrize(
@@ -80,7 +78,11 @@ def test_named_columns_win() -> None:
         ({"width": [3], "label": [1]}, {}, "data.columns.input: name the column of images"),
         ({"first": ["hello"], "second": ["you"], "label": [1]}, {}, "data.columns.text: name the column of sentences"),
         ({"s": ["x"], "img": [b"x"], "label": [1]}, {"text": "s", "input": "img"}, "data.columns: got both input"),
-        ({"s": ["x"], "t": ["x"], "label": [1]}, {"text_pair": "t"}, "data.columns.text_pair: got no data.columns.text"),
+        (
+            {"s": ["x"], "t": ["x"], "label": [1]},
+            {"text_pair": "t"},
+            "data.columns.text_pair: got no data.columns.text",
+        ),
         ({"img": [b"x"], "a": [1], "b": [2]}, {}, "data.columns.label: name the column of labels"),
     ],
 )

@@ -93,7 +93,10 @@ def test_columns_of_structs_bytes_and_paths_are_taken(tmp_path: Path) -> None:
         ([1, 2], "column 'x' is int64, takes images as bytes or file paths"),
         ([b"a", None], r"1 rows of 'x' have no image \(first t#1\)"),
         ([{"bytes": None, "path": None}, {"bytes": b"a", "path": None}], r"have no image \(first t#0\)"),
-        (["it was a dark night", "and so on"], "holds 'it was a dark night', no image file; sentences are data.columns.text"),
+        (
+            ["it was a dark night", "and so on"],
+            "holds 'it was a dark night', no image file; sentences are data.columns.text",
+        ),
     ],
 )
 def test_columns_without_images_are_refused(values: list, said: str) -> None:

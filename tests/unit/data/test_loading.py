@@ -269,7 +269,10 @@ class TestBadInput:
             ({"label": np.linspace(0, 1, 30)}, "data.columns.label: column 'label' is .*, takes class names or whole"),
             ({"image": [b"corrupt"] * 30}, "data: image train.parquet#0 cannot be read"),
             ({"image": ["gone.png"] * 30}, "data: image train.parquet#0 cannot be read: .*gone.png"),
-            ({"image": "a film of two halves"}, "data.columns.input: column 'image' holds .*; sentences are data.columns.text"),
+            (
+                {"image": "a film of two halves"},
+                "data.columns.input: column 'image' holds .*; sentences are data.columns.text",
+            ),
         ],
     )
     def test_tables_that_cannot_be_trained_on(self, folder: Path, columns: dict, said: str) -> None:
@@ -287,11 +290,6 @@ class TestBadInput:
         frame(30)[:0].to_parquet(folder / "train.parquet")
         with pytest.raises(UserError, match=r"^data.source: the train table of pets has no rows"):
             read(folder)
-
-    def test_text(self, tmp_path: Path) -> None:
-        pd.DataFrame({"sentence": ["good", "bad"], "label": [1, 0]}).to_csv(tmp_path / "films.csv", index=False)
-        with pytest.raises(UserError, match=r"^data.columns.input: .*image data is supported by this version"):
-            read(tmp_path / "films.csv")
 
     def test_a_data_root_that_is_no_folder(self, tmp_path: Path) -> None:
         with pytest.raises(UserError, match=r"^--data-root: got .*gone', takes a folder that exists"):

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from kdaif.config import UserError
-from kdaif.data import sources
+from kdaif.data import tables
 from kdaif.data.sources import SOURCES, read_source
 from kdaif.data.tables import find_path, read_file
 
@@ -115,7 +115,9 @@ class TestHub:
 
 @pytest.mark.parametrize("source", ["cifra10", "./pets", "/no/where", "some/pets.csv", "a/b/c"])
 def test_a_source_that_is_nothing_is_refused_without_the_network(source: str, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=rf"^data.source: got '{source}', takes one of digits, cifar10, cifar100, svhn"):
+    with pytest.raises(
+        UserError, match=rf"^data.source: got '{source}', takes one of digits, cifar10, cifar100, svhn, glue/cola"
+    ):
         read_source(source, tmp_path)
 
 

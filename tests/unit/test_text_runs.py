@@ -1,0 +1,100 @@
+"""Sentences through the same loop, weights and run folders as images."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kdaif.config import UserError
+from kdaif.data.corpora import GLUE
+from kdaif.runs import Run
+from kdaif.train import train_new
+from tests.sentences import small_text, write_glue, write_sentences
+
+
+def trained(source: Path | str, *sets: str, root: Path | None = None) -> tuple[Run, dict]:
+    result = train_new(small_text(source, *sets), root)
+    return Run(Path(result["run_dir"])), result
+
+
+@pytest.mark.parametrize("task", GLUE)
+def test_every_glue_task_trains_from_200_rows(tmp_path: Path, task: str) -> None:
+    short = ["data.max_tokens=48", "teacher.optim.epochs=1", "student.optim.epochs=1"]
+    run, result = trained(f"glue/{task}", *short, root=write_glue(tmp_path, task))
+    assert 0 <= result["test_accuracy"] <= 1
+    for name in GLUE[task].figures:
+        assert -1 <= result[f"test_{name}"] <= 1
+        assert f"teacher_test_{name}" in run.provenance()
+        assert np.isfinite(run.metrics()[f"test_{name}"]).all()
+    samples, epoch = run.samples(), run.epoch()
+    assert len(samples) == len(epoch)
+    assert samples["text"].str.len().gt(0).all()
+    assert samples["text_pair"].notna().all() == (GLUE[task].pair is not None)
+    assert np.isfinite(epoch["influence"]).all()
+    assert run.inputs() is None
+
+
+@pytest.fixture(scope="module")
+def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    spread = np.linspace(0, 2, 400)
+    return write_sentences(tmp_path_factory.mktemp("films"), train=400, test=100, mean=spread - 1, std=spread)
+
+
+LEARN = ("teacher.optim.epochs=5", "student.optim.epochs=4")
+
+
+def test_influence_finds_the_flipped_labels_of_sentences(films: Path) -> None:
+    run, result = trained(films, *LEARN, "data.columns.rating=mean", "data.columns.rating_spread=std")
+    assert result["flipped_auroc"] > 0.9
+    assert result["test_accuracy"] > 0.85
+    samples = run.samples()
+    assert samples["flipped"].mean() == pytest.approx(0.3, abs=0.01)
+    assert samples["rating"].between(-1, 1).all()
+    assert samples["rating_spread"].between(0, 2).all()
+    assert run.provenance()["truncated"] == 0
+
+
+@pytest.mark.parametrize(
+    "sets", [["influence.scope=all"], ["influence.update=periodic"], ["influence.target=worst-class"]]
+)
+def test_other_scopes_updates_and_targets_take_sentences(films: Path, sets: list[str]) -> None:
+    run, result = trained(films, *sets)
+    assert np.isfinite(run.epoch()["influence"]).all()
+    assert result["flipped_auroc"] is not None
+
+
+@pytest.mark.parametrize(
+    "method", ["kd", "oracle", "ce", "small-loss", "aum", "confident-learning", "l2rw", "meta-weight-net"]
+)
+def test_every_method_takes_sentences(films: Path, method: str) -> None:
+    short = ["data.train_size=120", "teacher.optim.epochs=1", "student.optim.epochs=1", "baselines.folds=2"]
+    run, result = trained(films, f"method={method}", *short)
+    assert run.status().state == "done"
+    assert result["method"] == method
+
+
+def test_two_runs_of_a_seed_are_the_same(films: Path) -> None:
+    first, second = (trained(films, "data.train_size=120")[0].epoch() for _ in range(2))
+    assert first.equals(second)
+
+
+@pytest.mark.parametrize(
+    ("sets", "said"),
+    [
+        (["student.model=resnet8"], "student.model: 'resnet8' takes images, but the data are sentences"),
+        (["teacher.model=digits-cnn"], "teacher.model: 'digits-cnn' takes images, but the data are sentences"),
+        (["data.source=digits"], "student.model: got 'distilbert-micro', takes one of digits-cnn"),
+        (
+            ["data.max_tokens=1024", "data.columns.text=long"],
+            "data.max_tokens: there are sentences of 1024 tokens, student",
+        ),
+    ],
+)
+def test_networks_and_data_that_do_not_fit(tmp_path: Path, sets: list[str], said: str) -> None:
+    folder = write_sentences(tmp_path / "films", train=40, test=20, long="dull film " * 600)
+    write_long = folder / "test.parquet"
+    import pandas as pd
+
+    pd.read_parquet(write_long).assign(long="dull film").to_parquet(write_long)
+    with pytest.raises(UserError, match=f"^{said}"):
+        trained(folder, *sets)
