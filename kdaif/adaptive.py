@@ -207,8 +207,6 @@ class AdaptiveWeights:
             curvature=None if influence.target == "all" else curved,
         )
         scored = criterion_at(influence.temperature)
-        pairs = self._pairs(self.setting.dataset.train)
-        scored = criterion_at(influence.temperature)
         scores = torch.empty(len(self.setting.dataset.train), device=self.setting.device)
         for index, (seen, given) in self._pairs(self.setting.dataset.train):
             scores[index] = probe(teacher, scored, (view(seen), given)).t.detach().to(scores.dtype)

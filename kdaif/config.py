@@ -65,7 +65,7 @@ class DataConfig(Section):
     imbalance: Annotated[float, Field(ge=1, le=1e6)] = 1.0
     image_size: Pixels | None = None  # resize to this many pixels square; None: as they are
     augment: str = "none"  # none, shift, crop-flip
-    tokenizer: str = "wordpiece"  # text: wordpiece (learnt from the training sentences), minilm, a folder or a hub id
+    tokenizer: str = "bpe"  # text: bpe (learnt from the training sentences), minilm, a folder or a hub id
     max_tokens: Annotated[int, Field(ge=8, le=8192)] = 128  # text: longer sentences (pairs together) are cut to this
 
 

@@ -167,6 +167,7 @@ class _Training:
             return {}
         model, train, test = self.teacher.model, self.dataset.train, self.dataset.test
         said = opinions(self._predict(model, train).cpu(), train.labels)
+        on_test = self._predict(model, test)
         parameters = sum(parameter.numel() for parameter in model.parameters())
         self.run.add_provenance(
             teacher=str(self.teacher.path.absolute()),

@@ -47,6 +47,8 @@ def load(data: DataConfig, noise: NoiseConfig, seed: int, data_root: Path | None
         raise UserError(
             f"noise.kind: got {noise.kind!r}, which is made for images; takes none, symmetric, pair, matrix or column for text."
         )
+    if columns.texts and data.augment != "none":
+        raise UserError(f"data.augment: got {data.augment!r}, which is made for images; takes none for text.")
     labels = _read_labels(source, columns)
     train, validation, test = _choose(labels, data, source.test is not None)
 

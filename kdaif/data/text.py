@@ -19,7 +19,7 @@ from kdaif.data.tables import Table, reason
 from kdaif.outside import pretrained
 
 PAD = -1  # no token has this id, whatever the tokenizer's own padding
-OWN = "wordpiece"  # the tokenizer that is learnt from the training sentences
+OWN = "bpe"  # the tokenizer that is learnt from the training sentences
 OWN_SIZE = 8000  # its tokens, at most
 Tokens = Int32[Tensor, "n 2 length"]
 Texts = Shaped[np.ndarray, "n parts"]  # str; parts: 1, or 2 for pairs
@@ -118,19 +118,29 @@ def _found(name: str) -> Vocabulary:
 
 
 def _learnt(texts: Texts) -> Vocabulary:
-    """A WordPiece tokenizer (as BERT's, lower case) learnt from these sentences: needs no network and no download."""
-    from tokenizers import BertWordPieceTokenizer
+    """A byte-level BPE tokenizer, lower case, learnt from these sentences: needs no network and no download.
+
+    The same sentences give the same tokens. (The library's WordPiece trainer gives others each time.)
+    """
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
     from transformers import PreTrainedTokenizerFast
 
-    learner = BertWordPieceTokenizer(lowercase=True)
-    learner.train_from_iterator(texts.ravel().tolist(), vocab_size=OWN_SIZE, min_frequency=2, show_progress=False)
-    names = {
-        "pad_token": "[PAD]",
-        "unk_token": "[UNK]",
-        "cls_token": "[CLS]",
-        "sep_token": "[SEP]",
-        "mask_token": "[MASK]",
-    }
-    # the learner was made before it knew its special tokens' ids, so what it learnt goes into a new one
-    tokenizer = BertWordPieceTokenizer(learner.get_vocab(), lowercase=True)
-    return Vocabulary(OWN, PreTrainedTokenizerFast(tokenizer_object=tokenizer._tokenizer, **names))
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=OWN_SIZE,
+        min_frequency=2,
+        special_tokens=["[PAD]", "[CLS]", "[SEP]"],
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts.ravel().tolist(), trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[(name, tokenizer.token_to_id(name)) for name in ("[CLS]", "[SEP]")],
+    )
+    names = {"pad_token": "[PAD]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+    return Vocabulary(OWN, PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names))

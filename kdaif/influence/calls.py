@@ -91,10 +91,14 @@ def recording(model: nn.Module, names: Sequence[str]) -> Iterator[Records]:
 
         return record
 
+    ruled = {p for module in model.modules() if type(module) in RULES for p in module.parameters(recurse=False)}
     try:
         for name, module in model.named_modules():
             if own := own_parameters(module, by_tensor):
                 if type(module) not in RULES:
+                    # a bias that a module only shows, and its layer adds (BERT's prediction head): acting is what counts
+                    if ruled.issuperset(module.parameters(recurse=False)):
+                        continue
                     raise TypeError(f"there is no layer-wise rule for {type(module).__name__} {name!r}")
                 handles.append(module.register_forward_hook(hook(name, own)))
         handles.append(model.register_forward_hook(end, always_call=True))  # last: the model may be a layer itself

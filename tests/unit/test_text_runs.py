@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from kdaif.config import UserError
@@ -37,14 +38,16 @@ def test_every_glue_task_trains_from_200_rows(tmp_path: Path, task: str) -> None
 @pytest.fixture(scope="module")
 def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
     spread = np.linspace(0, 2, 400)
-    return write_sentences(tmp_path_factory.mktemp("films"), train=400, test=100, mean=spread - 1, std=spread)
+    folder = write_sentences(tmp_path_factory.mktemp("films"), train=400, test=100, mean=spread - 1, std=spread)
+    pd.read_parquet(folder / "test.parquet").assign(mean=0.0, std=0.0).to_parquet(folder / "test.parquet")
+    return folder
 
 
-LEARN = ("teacher.optim.epochs=5", "student.optim.epochs=4")
+LEARN = ("teacher.optim.epochs=5", "student.optim.epochs=8")
 
 
 def test_influence_finds_the_flipped_labels_of_sentences(films: Path) -> None:
-    run, result = trained(films, *LEARN, "data.columns.rating=mean", "data.columns.rating_spread=std")
+    run, result = trained(films, *LEARN, "data.columns={text: text, rating: mean, rating_spread: std}")
     assert result["flipped_auroc"] > 0.9
     assert result["test_accuracy"] > 0.85
     samples = run.samples()
@@ -92,9 +95,6 @@ def test_two_runs_of_a_seed_are_the_same(films: Path) -> None:
 )
 def test_networks_and_data_that_do_not_fit(tmp_path: Path, sets: list[str], said: str) -> None:
     folder = write_sentences(tmp_path / "films", train=40, test=20, long="dull film " * 600)
-    write_long = folder / "test.parquet"
-    import pandas as pd
-
-    pd.read_parquet(write_long).assign(long="dull film").to_parquet(write_long)
+    pd.read_parquet(folder / "test.parquet").assign(long="dull film").to_parquet(folder / "test.parquet")
     with pytest.raises(UserError, match=f"^{said}"):
         trained(folder, *sets)

@@ -3,15 +3,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from tokenizers import Tokenizer, models
 from torch import nn
-from transformers import AutoModelForSequenceClassification, BertConfig
+from transformers import AutoModelForSequenceClassification, BertConfig, PreTrainedTokenizerFast
 
 from kdaif.config import UserError
 from kdaif.models import TextClassifier, Vocabulary, build_text
 from kdaif.models.text import SCRATCH
 
 TOKENS = {f"word{number}": number for number in range(60)}
-OWN = Vocabulary("wordpiece", TOKENS, 0)
+OWN = Vocabulary("bpe", TOKENS, 0)
 
 
 def sentences(*counts: int, seed: int = 0) -> torch.Tensor:
@@ -32,6 +33,8 @@ def folder(tmp_path: Path) -> Path:
     sizes = {"hidden_size": 32, "num_attention_heads": 2, "intermediate_size": 64, "max_position_embeddings": 40}
     config = BertConfig(vocab_size=60, num_hidden_layers=4, num_labels=3, **sizes)
     AutoModelForSequenceClassification.from_config(config).save_pretrained(tmp_path / "bert")
+    words = Tokenizer(models.WordLevel(TOKENS, "word0"))
+    PreTrainedTokenizerFast(tokenizer_object=words, pad_token="word0").save_pretrained(tmp_path / "bert")
     return tmp_path / "bert"
 
 
@@ -68,7 +71,7 @@ def test_the_parts_of_a_pair_count_where_the_network_knows_them() -> None:
 def test_padding_that_is_also_a_word_stays_a_word() -> None:
     """A tokenizer may pad with its end-of-text token; what is padding is told by -1 alone."""
     torch.manual_seed(0)
-    model = build_text("bert-micro", 2, Vocabulary("wordpiece", TOKENS, 7)).eval()
+    model = build_text("bert-micro", 2, Vocabulary("bpe", TOKENS, 7)).eval()
     inputs = sentences(5, 5)
     inputs[:, 0, 4] = 7
     assert not torch.allclose(model(inputs), model(inputs[:, :, :4]))
@@ -95,7 +98,7 @@ def test_a_student_keeps_the_chosen_layers_of_a_pretrained_network(folder: Path)
         ("FOLDER@first", OWN, "student.model: got '.*@first', takes layers"),
         (
             "FOLDER",
-            Vocabulary("wordpiece", {"a": 0}, 0),
+            Vocabulary("bpe", {"a": 0}, 0),
             "student.model: '.*' reads other tokens than data.tokenizer makes",
         ),
         ("EMPTY", OWN, "student.model: got '.*empty', takes bert-micro, .*, or the folder or Hugging Face hub id"),
