@@ -11,7 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from kdaif.config import RunConfig, load_config
+from kdaif.data import Split
 from kdaif.data.corpora import GLUE, GRADES
+from kdaif.data.text import PAD
 
 GOOD = ["bright", "warm", "moving", "witty", "tender", "joyful", "lively", "superb"]
 BAD = ["dull", "cold", "tedious", "clumsy", "bitter", "gloomy", "stale", "dreadful"]
@@ -92,3 +94,10 @@ def made_up(task: str, count: int) -> datasets.Dataset:
     return datasets.Dataset.from_dict(
         {**columns, "label": (label + spread).clip(0, 5) if graded else label}, datasets.Features(features)
     )
+
+
+def token_rows(split: Split) -> datasets.Dataset:
+    """As `tokenizer(...)` and `map` leave a data set."""
+    ids = [one[one != PAD].tolist() for one in split.inputs[:, 0]]
+    table = {"input_ids": ids, "attention_mask": [[1] * len(one) for one in ids], "labels": split.labels.tolist()}
+    return datasets.Dataset.from_dict(table)

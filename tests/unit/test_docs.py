@@ -9,7 +9,13 @@ from torch import nn
 from typer.main import get_command
 
 from kdaif.cli import app
+from kdaif.data import load
+from kdaif.fit import new_model
 from kdaif.metrics.detection import auroc
+from kdaif.models import load_checkpoint
+from kdaif.runs import Run
+from kdaif.train import train_new
+from tests.sentences import small_text, token_rows, write_sentences
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -43,6 +49,21 @@ def test_loop_example_finds_flipped_labels() -> None:
     influence = place["weights"].table.influence()
     assert auroc(-influence.numpy(), flipped[:300].numpy()) > 0.9
     assert flipped[:300][place["harmful"]].float().mean() > 0.9
+
+
+def test_trainer_example_finds_flipped_labels(tmp_path: Path) -> None:
+    config = small_text(write_sentences(tmp_path / "films", train=400), "teacher.optim.epochs=5")
+    dataset = load(config.data, config.noise, 0, None)
+    result = train_new(config)  # for its teacher
+    teacher, student = (new_model("bert-micro", dataset, torch.device("cpu"), "x") for _ in range(2))
+    load_checkpoint(teacher, Path(Run(Path(result["run_dir"])).provenance()["teacher"]))
+    train, validation = (token_rows(split) for split in (dataset.train, dataset.validation))
+    place = {"student": student.network, "teacher": teacher.network, "train": train, "validation": validation}
+    place |= {"tokenizer": dataset.vocabulary.tokenizer, "folder": str(tmp_path)}
+    exec(block("example: trainer"), place)
+    flipped = dataset.train.flipped
+    assert auroc(-place["trainer"].influence(), flipped.numpy()) > 0.9
+    assert flipped[place["harmful"]].float().mean() > 0.8
 
 
 @pytest.mark.parametrize("name", ["command: run", "command: test"])
