@@ -1,6 +1,6 @@
 """KD-AIF in a `transformers.Trainer`: its loop, callbacks and arguments, our weights.
 
-    trainer = InfluenceTrainer(model=student, teacher=teacher, args=arguments, train_dataset=train, validation_dataset=validation, ...)
+    trainer = InfluenceTrainer(student, arguments, teacher=teacher, train_dataset=train, validation_dataset=validation)
     trainer.train()
     trainer.influence().argsort()[:20]  # the most harmful training samples
 
@@ -58,11 +58,15 @@ class InfluenceTrainer(Trainer):
         **options: Any,
     ) -> None:
         if args.world_size > 1 or args.n_gpu > 1:
-            raise UserError(f"args: got {args.world_size} processes and {args.n_gpu} GPUs, takes one process on one device.")
+            raise UserError(
+                f"args: got {args.world_size} processes and {args.n_gpu} GPUs, takes one process on one device."
+            )
         train, validation = _split(train_dataset, "train"), _split(validation_dataset, "validation")
         numbered = train_dataset.add_column(INDEX, np.arange(len(train_dataset)))
         super().__init__(model, args, train_dataset=numbered, **options)
-        self.model_accepts_loss_kwargs = False  # the loss is a mean over the batch: divided where gradients are accumulated
+        self.model_accepts_loss_kwargs = (
+            False  # the loss is a mean over the batch: divided where gradients are accumulated
+        )
         optim = OptimConfig(epochs=int(args.num_train_epochs), batch_size=args.per_device_train_batch_size)
         self.recipe = RunConfig(
             seed=args.seed,
@@ -71,10 +75,11 @@ class InfluenceTrainer(Trainer):
             influence=influence,
         )
         self.loss_of = lookup(LOSSES, distillation.loss, "distillation.loss")
-        pad = int(getattr(model.config, "pad_token_id", None) or 0)
+        known: Any = model.config
+        pad = int(getattr(known, "pad_token_id", None) or 0)
         self.student = TextClassifier(model, pad)
         self.teacher = TextClassifier(teacher, pad).to(args.device).eval().requires_grad_(False)
-        classes = tuple(str(number) for number in range(int(model.config.num_labels)))
+        classes = tuple(str(number) for number in range(known.num_labels))
         nobody = train.subset(torch.arange(0))
         self.splits = Dataset("trainer", train, validation, nobody, classes, (), ())
         check_adaptive(self.recipe, self.splits)
@@ -98,11 +103,17 @@ class InfluenceTrainer(Trainer):
         finally:
             self.weighting.weights.close()
 
-    def compute_loss(self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, **options: Any) -> Any:
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Any:
         """The weighted distillation loss of a training batch; a batch without rows (in evaluation) has the Trainer's own."""
         index = inputs.pop(INDEX, None)
         if index is None:
-            return super().compute_loss(model, inputs, return_outputs, **options)
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         packed, labels = _packed(inputs), inputs["labels"]
         logits = self.student(packed)
         with torch.no_grad():
@@ -127,11 +138,16 @@ class InfluenceTrainer(Trainer):
 
     def _set_signature_columns_if_needed(self) -> None:
         super()._set_signature_columns_if_needed()
-        if INDEX not in self._signature_columns:
-            self._signature_columns = [*self._signature_columns, INDEX]
+        columns: list[str] = self._signature_columns or []
+        self._signature_columns: Any = list(dict.fromkeys([*columns, INDEX]))
 
     def _ordered(self, split: Split) -> Batches:
-        options: dict[str, Any] = {"shuffle": False, "augment": "none", "device": self.args.device, "seed": self.args.seed}
+        options: dict[str, Any] = {
+            "shuffle": False,
+            "augment": "none",
+            "device": self.args.device,
+            "seed": self.args.seed,
+        }
         return Batches(split, (), (), SCORING_BATCH, **options)
 
     def _weighting(self) -> AdaptiveWeights:
@@ -151,7 +167,9 @@ class _Weights(TrainerCallback):
     ) -> None:
         self.trainer._weighting().before_epoch(int(state.epoch or 0) + 1)
 
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **options: Any) -> None:
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **options: Any
+    ) -> None:
         self.trainer._weighting().after_step()
 
 
@@ -181,7 +199,9 @@ def _packed(inputs: dict[str, Tensor]) -> Tensor:
 def _split(rows: datasets.Dataset, name: str) -> Split:
     """A tokenised data set as a split; raises `UserError` where it is none."""
     if missing := [column for column in ("input_ids", "labels") if column not in rows.column_names]:
-        raise UserError(f"{name}_dataset: it has no column {missing[0]!r}, takes a tokenised data set with input_ids and labels.")
+        raise UserError(
+            f"{name}_dataset: it has no column {missing[0]!r}, takes a tokenised data set with input_ids and labels."
+        )
     ids = rows["input_ids"][:]
     parts = rows["token_type_ids"][:] if "token_type_ids" in rows.column_names else [[0] * len(one) for one in ids]
     masks = rows["attention_mask"][:] if "attention_mask" in rows.column_names else [[1] * len(one) for one in ids]

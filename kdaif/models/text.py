@@ -6,9 +6,11 @@ counted from 0: a student made of its teacher's layers, as they were before it w
 """
 
 import inspect
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from jaxtyping import Float, Int32
@@ -48,6 +50,34 @@ class TextClassifier(nn.Module):
         if self.pairs:
             given["token_type_ids"] = parts
         return self.network(**given).logits
+
+
+class MeanPooled(nn.Module):
+    """A sentence embedder with a linear head on what it was trained to embed a sentence as: the mean over its tokens.
+
+    (MiniLM's own [CLS] pooler was not trained with it: logistic regression on 2,700 reviews with 40 % flipped labels reaches
+    51 % on it and 66 % on the mean.)
+    """
+
+    def __init__(self, encoder: Any, num_classes: int) -> None:
+        super().__init__()
+        encoder.pooler = None
+        self.config, self.encoder = encoder.config, encoder
+        self.classifier = nn.Linear(encoder.config.hidden_size, num_classes)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> Any:
+        from transformers.modeling_outputs import SequenceClassifierOutput
+
+        given = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
+        hidden = self.encoder(input_ids=input_ids, attention_mask=attention_mask, **given).last_hidden_state
+        there = attention_mask[..., None].to(hidden.dtype)
+        return SequenceClassifierOutput(logits=self.classifier((hidden * there).sum(1) / there.sum(1)))
+
+
+def _embeds_by_mean(source: str) -> bool:
+    """Whether a folder holds a model of sentence-transformers that takes the mean over tokens."""
+    pooling = Path(source) / "1_Pooling" / "config.json"
+    return pooling.is_file() and bool(json.loads(pooling.read_text()).get("pooling_mode_mean_tokens"))
 
 
 def _bert(size: int, pad: int, *, width: int, layers: int) -> Any:
@@ -99,18 +129,19 @@ def build_text(name: str, num_classes: int, vocabulary: Vocabulary, field: str =
 
 
 def _pretrained(name: str, num_classes: int, vocabulary: Vocabulary, field: str) -> nn.Module:
-    from transformers import AutoModelForSequenceClassification
+    from transformers import AutoModel, AutoModelForSequenceClassification
 
     base, _, chosen = name.partition("@")
     source = pretrained(base, field)
+    # eager attention is derivable twice and in forward mode, and no slower at these lengths; a pickle could run code
+    options: dict[str, Any] = {"attn_implementation": "eager", "use_safetensors": True}
     try:
-        network = AutoModelForSequenceClassification.from_pretrained(
-            source,
-            num_labels=num_classes,
-            ignore_mismatched_sizes=True,  # a head of other classes is made anew
-            attn_implementation="eager",  # derivable twice and in forward mode, and no slower at these lengths
-            use_safetensors=True,  # a pickle could run code
-        )
+        if _embeds_by_mean(source):
+            network: Any = MeanPooled(AutoModel.from_pretrained(source, **options), num_classes)
+        else:  # a head of other classes is made anew
+            network = AutoModelForSequenceClassification.from_pretrained(
+                source, num_labels=num_classes, ignore_mismatched_sizes=True, **options
+            )
     except Exception as error:  # hub, HTTP client and file readers have no common base
         said = " ".join(str(error).split())[:200].rstrip(".")
         raise UserError(

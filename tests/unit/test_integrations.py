@@ -30,7 +30,9 @@ def sets(films: Path, *more: str) -> object:
     return small_text(films, "student.model=bert-micro", "student.optim.epochs=3", "teacher.optim.epochs=4", *more)
 
 
-def test_the_weights_are_those_of_the_built_in_loop(films: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_weights_are_those_of_the_built_in_loop(
+    films: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Same data, teacher, student, order and optimiser; tolerance 1e-3 of weights in 0..1 and of t: rounding, over 3 epochs."""
     built = models.text.SCRATCH["bert-micro"]
 
@@ -40,7 +42,7 @@ def test_the_weights_are_those_of_the_built_in_loop(films: Path, tmp_path: Path,
         return config
 
     monkeypatch.setitem(models.text.SCRATCH, "bert-micro", without_dropout)
-    config = sets(films)
+    config = sets(films, "influence.mapping=sigmoid")  # no weight stays as it is
     result = train_new(config)
     run = Run(Path(result["run_dir"]))
     dataset = load(config.data, config.noise, config.seed, None)
@@ -66,8 +68,10 @@ def test_the_weights_are_those_of_the_built_in_loop(films: Path, tmp_path: Path,
     last = run.epoch()
     np.testing.assert_allclose(trainer.sample_weights(), last["weight"], atol=1e-3)
     np.testing.assert_allclose(trainer.influence(), last["influence"], atol=1e-3 * np.abs(last["influence"]).max())
-    assert auroc(-trainer.influence(), dataset.train.flipped.numpy()) == pytest.approx(result["flipped_auroc"], abs=1e-3)
-    assert last["weight"].min() < 0.2
+    assert auroc(-trainer.influence(), dataset.train.flipped.numpy()) == pytest.approx(
+        result["flipped_auroc"], abs=1e-3
+    )
+    assert last["weight"].std() > 0.1
 
 
 class Counting(TrainerCallback):
@@ -84,7 +88,11 @@ def trainer_of(films: Path, folder: Path, **options: object) -> InfluenceTrainer
     torch.manual_seed(0)
     teacher, student = (new_model("bert-micro", dataset, torch.device("cpu"), "x").network for _ in range(2))
     arguments = {"num_train_epochs": 1, "per_device_train_batch_size": 16, **TRAINING, **options.pop("arguments", {})}
-    options = {"train_dataset": token_rows(dataset.train), "validation_dataset": token_rows(dataset.validation), **options}
+    options = {
+        "train_dataset": token_rows(dataset.train),
+        "validation_dataset": token_rows(dataset.validation),
+        **options,
+    }
     tokenizer: PreTrainedTokenizerFast = dataset.vocabulary.tokenizer
     return InfluenceTrainer(
         student, TrainingArguments(str(folder), **arguments), teacher=teacher, processing_class=tokenizer, **options

@@ -335,6 +335,8 @@ class TestRealData:
         cifar = read("cifar100", root=data_root, train_size=500, test_size=100, columns={"label": "coarse_label"})
         assert len(cifar.classes) == 20
 
-    def test_text_is_refused(self, data_root: Path) -> None:
-        with pytest.raises(UserError, match=r"only words \(sentence\); image data is supported by this version"):
-            read("glue/sst2", root=data_root)
+    def test_sst2(self, data_root: Path) -> None:
+        dataset = read("glue/sst2", root=data_root, train_size=300, test_size=50)
+        assert dataset.classes == ("negative", "positive")
+        assert (len(dataset.train), len(dataset.validation), len(dataset.test)) == (270, 30, 50)
+        assert dataset.train.texts.shape == (270, 1)
