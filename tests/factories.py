@@ -35,6 +35,10 @@ def sample_frame(samples: int = SAMPLES) -> pd.DataFrame:
             "corrupted": np.arange(samples) % 4 == 0,
             "ref": [f"toy.parquet#{i}" for i in range(samples)],
             "hash": [f"{i:040x}" for i in range(samples)],
+            "text": [f"sentence {i}" for i in range(samples)],
+            "text_pair": [f"another {i}" for i in range(samples)],
+            "rating": np.linspace(-1, 1, samples).astype(np.float32),
+            "rating_spread": np.linspace(0, 2, samples).astype(np.float32),
         }
     )
 
