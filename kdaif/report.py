@@ -15,6 +15,9 @@ from kdaif.runs import Run
 DISPUTE_CONFIDENCE = 0.5  # a teacher less sure than this suggests no other label
 
 
+_WHERE_KNOWN = ("flipped", "corrupted", "text", "text_pair", "rating", "rating_spread")
+
+
 def sample_table(run: Run, epoch: int | None = None) -> pd.DataFrame:
     """Samples and their values at an epoch, one row each, with `given_label` and `suggested_label` by name.
 
@@ -37,7 +40,7 @@ def ranked(run: Run, epoch: int | None, count: int, helpful: bool) -> pd.DataFra
     table = sample_table(run, epoch).dropna(subset=["influence"])
     order = table["influence"].sort_values(ascending=not helpful, kind="stable").index[:count]
     columns = ["id", "influence", "weight", "given_label", "suggested_label"]
-    columns += [name for name in ("flipped", "corrupted") if table[name].notna().any()]
+    columns += [name for name in _WHERE_KNOWN if table[name].notna().any()]
     return table.loc[order, columns].reset_index(drop=True)
 
 

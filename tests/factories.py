@@ -168,3 +168,38 @@ def _metrics(method: str, number: int, epochs: int, seed: int) -> dict[str, obje
         "seconds": 0.9,
         "overhead": 0.04 if method == "kd-aif" else 0.0,
     }
+
+
+def sentence_run(pairs: bool = False, samples: int = 60, root: Path | None = None) -> Run:
+    """A finished kd-aif run on sentences (or pairs) of one epoch, every third label flipped, with people's ratings."""
+    rng = np.random.default_rng(0)
+    label = np.arange(samples) % 2
+    flipped = np.arange(samples) % 3 == 0
+    influence = np.where(flipped, -4.0, 2.0) + rng.normal(size=samples)
+    run = new_run(RunConfig.model_validate({"data": {"source": "reviews"}, "student": {"optim": {"epochs": 1}}}), root)
+    frame = pd.DataFrame(
+        {
+            "id": [f"reviews/all/{i:06d}" for i in range(samples)],
+            "split": "train",
+            "label": label,
+            "clean": np.where(flipped, 1 - label, label),
+            "flipped": flipped,
+            "ref": [f"snippets#{i}" for i in range(samples)],
+            "hash": [f"{i:040x}" for i in range(samples)],
+            "text": [f"A {'witty' if one else 'tedious'} film, number {i}." for i, one in enumerate(label)],
+            "text_pair": [f"It was the film number {i}." for i in range(samples)] if pairs else None,
+            "rating": rng.uniform(-4, 4, samples).astype(np.float32),
+            "rating_spread": rng.uniform(0.2, 2, samples).astype(np.float32),
+        }
+    )
+    run.write_samples(frame, ("negative", "positive"))
+    says = frame["clean"].to_numpy()
+    values = {"loss": np.full(samples, 0.5), "teacher_loss": np.full(samples, 0.5), "margin": np.ones(samples)}
+    values |= {f"{network}_prediction": says for network in ("student", "teacher")}
+    values |= {f"{network}_confidence": np.full(samples, 0.8) for network in ("student", "teacher")}
+    run.write_epoch(1, {**values, "influence": influence, "weight": np.where(flipped, 0.1, 1.0)})
+    figures = {"test_accuracy": 0.8, "validation_accuracy": 0.6}
+    run.append_metrics({"epoch": 1, "train_loss": 0.6, "lr": 1e-4, "class_accuracy": [0.8, 0.8], **figures})
+    run.write_status(state="done", epoch=1, stage="student")
+    run.write_result({"run_id": run.id, "run_dir": str(run.path), "method": "kd-aif", "seconds": 1.0, **figures})
+    return run

@@ -5,7 +5,7 @@ import pandas as pd
 import streamlit as st
 
 from app.ui.figures import CONFIG, trajectory_figure
-from app.ui.gallery import png
+from app.ui.gallery import png, raters_line, sentences_of
 from app.ui.look import GLOSSARY, VERDICT_COLORS, VERDICT_SIGNS, ink, percent
 from app.ui.store import trajectory_of
 from kdaif.runs import Run
@@ -17,7 +17,7 @@ def detail(run: Run, table: pd.DataFrame, row: int, field: str, epoch: int, inpu
     panel = st.container(horizontal=True, gap="small")
     with panel:
         if inputs is None:
-            st.code(sample["ref"], wrap_lines=True)
+            sentence_panel(sample)
         else:
             st.image(png(inputs[row], 160), width=128, alt=f"Sample {row}, given label {sample['given']}")
     with panel.container(gap="xsmall"):
@@ -39,6 +39,21 @@ def detail(run: Run, table: pd.DataFrame, row: int, field: str, epoch: int, inpu
         config=CONFIG,
         alt=f"The {field} of sample {row} over {len(epochs)} epochs, last {values[-1]:.2f}",
     )
+
+
+def sentence_panel(sample: pd.Series) -> None:
+    """The sentences of a sample and what people said of them, else the place where the source holds it."""
+    sentences = sentences_of(sample)
+    if not sentences:
+        st.code(sample["ref"], wrap_lines=True)
+        return
+    with st.container(gap="xsmall", width=220):
+        for number, text in enumerate(sentences):
+            st.text(text if len(sentences) == 1 else f"{'AB'[number]}: {text}")
+        if raters := raters_line(sample["rating"], sample["rating_spread"]):
+            st.caption(
+                raters, help="Mean of several people's ratings, and their standard deviation: how far they disagree."
+            )
 
 
 def opinions(sample: pd.Series) -> list[str]:

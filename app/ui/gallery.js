@@ -25,8 +25,16 @@ export default function (component) {
     return box
   }
 
+  // one sentence, or both of a pair side by side
+  const sentences = sample => {
+    const box = make("div", "sentences")
+    box.append(...sample.sentences.map(text => make("p", "", text)))
+    if (sample.marker) box.append(make("span", "flag", sample.marker))
+    return box
+  }
+
   const tile = sample => {
-    const button = make("button", "tile")
+    const button = make("button", sample.sentences.length ? "tile line" : "tile")
     button.type = "button"
     button.dataset.row = sample.row
     button.setAttribute("aria-pressed", String(sample.row === data.primary))
@@ -49,7 +57,14 @@ export default function (component) {
     const sign = make("span", "", sample.sign)
     sign.style.color = sample.color
     weight.append(sign, bar, make("span", "", sample.weight.toFixed(2)))
-    button.append(picture(sample), given, suggested, weight)
+    if (!sample.sentences.length) {
+      button.append(picture(sample), given, suggested, weight)
+      return button
+    }
+    const facts = make("div", "facts")
+    facts.append(given, suggested, weight)
+    if (sample.raters) facts.append(make("div", "label muted", sample.raters))
+    button.append(sentences(sample), facts)
     return button
   }
 
@@ -58,6 +73,7 @@ export default function (component) {
     ...data.groups.flatMap(group => {
       const title = make("h3", "title", group.title)
       const tiles = make("div", "tiles")
+      if (group.samples.some(sample => sample.sentences.length)) tiles.classList.add("lines")
       tiles.append(...group.samples.map(tile))
       return [title, tiles]
     }),

@@ -62,6 +62,8 @@ def tile(sample: Any, inputs: np.ndarray | None) -> dict[str, Any]:
         "row": int(sample.Index),
         "image": None if inputs is None else data_url(inputs[sample.Index]),
         "words": sample.ref,
+        "sentences": sentences_of(sample),
+        "raters": raters_line(sample.rating, sample.rating_spread),
         "given": sample.given,
         "suggested": sample.suggested,
         "marker": "flipped" if flipped else "",
@@ -77,6 +79,19 @@ def tile(sample: Any, inputs: np.ndarray | None) -> dict[str, Any]:
             else ", the label is known to be right"
         ),
     }
+
+
+def sentences_of(sample: Any) -> list[str]:
+    """The sentence of a sample, or both of a pair; none where it is an image."""
+    return [text for text in (sample.text, sample.text_pair) if isinstance(text, str)]
+
+
+def raters_line(rating: float, spread: float) -> str:
+    """What several people said of the sample and how far they disagree; "" where nobody was asked."""
+    if np.isnan(rating):
+        return ""
+    said = f"people {rating:+.1f}".replace("-", "−")
+    return said if np.isnan(spread) else f"{said} ± {spread:.1f}"
 
 
 def data_url(pixels: np.ndarray) -> str:

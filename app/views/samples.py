@@ -18,6 +18,7 @@ from app.ui.detail import detail
 from app.ui.figures import CONFIG, histogram_figure
 from app.ui.gallery import gallery
 from app.ui.opening import nothing_yet, opening
+from app.ui.raters import raters
 from app.ui.selection import Selection, brushed_range, gallery_groups, page_count, to_csv
 from app.ui.sentences import samples_sentence
 from app.ui.store import samples_of
@@ -104,3 +105,4 @@ if sample is None and len(selected):
 if sample is not None:
     with panel:
         detail(run, table, sample, selection.field, epoch, inputs)
+raters(table)

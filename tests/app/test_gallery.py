@@ -41,6 +41,10 @@ def sample(**changes):
         "weight": 0.25,
         "verdict": "harmful",
         "ref": "photos.csv#7",
+        "text": None,
+        "text_pair": None,
+        "rating": np.nan,
+        "rating_spread": np.nan,
         **changes,
     }
     return next(pd.DataFrame([values], index=[2]).itertuples())
@@ -53,6 +57,16 @@ def test_a_tile_says_in_words_what_it_shows_in_colour():
     assert shown["description"] == (
         "Sample 2, harmful: given cat, the teacher would rather say dog; weight 0.25, the label is known to be wrong"
     )
+
+
+def test_a_sentence_is_shown_with_what_people_said_of_it():
+    shown = tile(sample(text="a tender film", rating=2.25, rating_spread=1.04), None)
+    assert (shown["sentences"], shown["image"]) == (["a tender film"], None)
+    assert shown["raters"] == "people +2.2 ± 1.0"
+    pair = tile(sample(text="He left.", text_pair="He went away.", rating=-0.5), None)
+    assert pair["sentences"] == ["He left.", "He went away."]
+    assert pair["raters"] == "people −0.5"
+    assert (tile(sample(), PIXELS)["sentences"], tile(sample(), PIXELS)["raters"]) == ([], "")
 
 
 def test_a_tile_marks_only_what_is_known_to_be_wrong():

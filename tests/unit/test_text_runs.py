@@ -6,8 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from kdaif.audit.checkpoint import open_case
 from kdaif.config import UserError
 from kdaif.data.corpora import GLUE
+from kdaif.report import ranked
 from kdaif.runs import Run
 from kdaif.train import train_new
 from tests.sentences import small_text, write_glue, write_sentences
@@ -55,6 +57,12 @@ def test_influence_finds_the_flipped_labels_of_sentences(films: Path) -> None:
     assert samples["rating"].between(-1, 1).all()
     assert samples["rating_spread"].between(0, 2).all()
     assert run.provenance()["truncated"] == 0
+    worst = ranked(run, None, 5, helpful=False)
+    assert worst["text"].tolist() == samples.set_index("id")["text"].loc[worst["id"]].tolist()
+    assert {"rating", "rating_spread", "flipped"} <= set(worst)
+    assert "text_pair" not in worst
+    with pytest.raises(UserError, match=r"^audit: run .* is on sentences, takes a run on images\.$"):
+        open_case(run, None)
 
 
 @pytest.mark.parametrize(
