@@ -6,6 +6,7 @@ A run passes one `Moment` to every hook. A callback keeps what it needs of it; t
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -111,23 +112,33 @@ class Checkpoint(Callback):
 
 
 class Heartbeat(Callback):
-    """Keeps status.json true: stage, epoch, time left, and a heartbeat from a thread while a long step runs."""
+    """Keeps status.json true: stage, epoch, time left, and a heartbeat from a thread while a long step runs.
+
+    A run that was asked to stop leaves through SystemExit after its step.
+    """
 
     def __init__(self, run: Run) -> None:
         self.run = run
         self.clock = Clock()
-        self._stop = threading.Event()
+        self._stop, self._asked = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._beat, daemon=True)
         self._thread.start()
 
     def _beat(self) -> None:
         while not self._stop.wait(HEARTBEAT_SECONDS):
-            self.run.write_status()
+            if self.run.cancel_asked:
+                self._asked.set()
+            with suppress(OSError):  # a full disk: the heart goes on when there is room again
+                self.run.write_status()
 
     def on_stage_begin(self, moment: Moment) -> None:
         self.clock.start(moment)
         epoch = moment.epoch if moment.stage == "student" else 0
         self.run.write_status(stage=moment.stage, epoch=epoch, eta_seconds=None)
+
+    def on_step_end(self, moment: Moment) -> None:
+        if self._asked.is_set():
+            raise SystemExit("asked to stop")
 
     def on_epoch_end(self, moment: Moment) -> None:
         epoch = moment.epoch if moment.stage == "student" else 0

@@ -5,7 +5,7 @@ one sentence.
 """
 
 import json
-import math
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 import pandas as pd
 import typer
 from rich.console import Console
-from rich.table import Table
 
-from kdaif import report
+from kdaif import cli_queue, jobs, report
+from kdaif.cli_queue import say_queued
 from kdaif.config import RunConfig, UserError, load_config, presets
-from kdaif.runs import Run, list_runs, open_run
+from kdaif.runs import Run, open_run
+from kdaif.terminal import AsJson, Detach, Priority, RunId, emit, figure, percent, say, show
 
 if TYPE_CHECKING:
     from kdaif.callbacks import ProgressBar
@@ -30,15 +31,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-console = Console(width=None if sys.stdout.isatty() else 160)  # ids stay whole in a pipe
 Number = TypeVar("Number", int, float)
 STOPPED = 130  # exit status after Ctrl-C, as shells have it
 
 Config = Annotated[str, typer.Argument(help=f"A YAML or JSON file, or a preset: {', '.join(presets())}.")]
 Sets = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="Change a setting, e.g. noise.rate=0.4.")]
 DataRoot = Annotated[Path | None, typer.Option(help="Folder of data sets, searched before the network.")]
-AsJson = Annotated[bool, typer.Option("--json", help="End stdout with one JSON object.")]
-RunId = Annotated[str, typer.Argument(metavar="RUN", help="The id of a run, or its folder.")]
 
 
 @app.command()
@@ -55,8 +53,8 @@ def demo(
     _show_rows(result.rows)
     aif = next(row for row in result.rows if row["method"] == "kd-aif")
     gap = next(line["oracle_gap_recovered"] for line in result.summary if line["method"] == "kd-aif")
-    _say(f"KD-AIF found the flipped labels with AUROC {aif['flipped_auroc']:.3f}" + _gap_words(gap))
-    _emit(
+    say(f"KD-AIF found the flipped labels with AUROC {aif['flipped_auroc']:.3f}" + _gap_words(gap))
+    emit(
         json_,
         {
             "runs": [row["run_id"] for row in result.rows],
@@ -74,16 +72,21 @@ def train(
     config: Config = "",
     set_: Sets = [],  # noqa: B006 (typer reads it, nobody changes it)
     data_root: DataRoot = None,
+    detach: Detach = False,
+    priority: Priority = 0,
     run_dir: Annotated[Path | None, typer.Option(help="An existing run folder to train or go on with.")] = None,
     json_: AsJson = False,
 ) -> None:
     """Train one run."""
+    signal.signal(signal.SIGTERM, _terminated)
     if run_dir is not None and (config or set_):
         raise UserError("train: --run-dir brings its own config; leave CONFIG and --set away.")
     if run_dir is None and not config:
         raise UserError(f"train: CONFIG is missing, takes a YAML or JSON file or a preset ({', '.join(presets())}).")
     if run_dir is not None:
         _go_on(open_run(run_dir), data_root, json_)
+    elif detach:
+        say_queued([jobs.submit(load_config(config, set_), data_root=data_root, priority=priority)], json_)
     else:
         from kdaif.train import train_new
 
@@ -92,9 +95,18 @@ def train(
 
 
 @app.command()
-def resume(run: RunId, data_root: DataRoot = None, json_: AsJson = False) -> None:
+def resume(
+    run: RunId, data_root: DataRoot = None, detach: Detach = False, priority: Priority = 0, json_: AsJson = False
+) -> None:
     """Go on with a run that was stopped, from its last checkpoint."""
-    _go_on(open_run(run), data_root, json_)
+    signal.signal(signal.SIGTERM, _terminated)
+    stopped = open_run(run)
+    if detach:
+        jobs.resume(stopped, priority=priority)
+        say_queued([stopped], json_)
+    else:
+        stopped.withdraw_cancel()
+        _go_on(stopped, data_root, json_)
 
 
 @app.command()
@@ -108,34 +120,41 @@ def sweep(
     seeds: Annotated[str, typer.Option(help="Seeds, e.g. 0,1,2.")] = "0",
     set_: Sets = [],  # noqa: B006
     data_root: DataRoot = None,
+    detach: Detach = False,
+    priority: Priority = 0,
     json_: AsJson = False,
 ) -> None:
     """Every method at every noise rate with every seed; runs that were done before are reused."""
+    grid: dict[str, Any] = {
+        "methods": [name.strip() for name in methods.split(",")],
+        "noise": _numbers("--noise", noise, float),
+        "seeds": _numbers("--seeds", seeds, int),
+        "data_root": data_root,
+    }
+    if detach:
+        record = jobs.submit_sweep(load_config(config, set_), **grid, priority=priority)
+        say_queued([open_run(run) for run in record.runs], json_, sweep=record.id)
+        return
+    signal.signal(signal.SIGTERM, _terminated)
     from kdaif.sweep import sweep as run_sweep
 
-    result = run_sweep(
-        load_config(config, set_),
-        methods=[name.strip() for name in methods.split(",")],
-        noise=_numbers("--noise", noise, float),
-        seeds=_numbers("--seeds", seeds, int),
-        data_root=data_root,
-    )
+    result = run_sweep(load_config(config, set_), **grid)
     _show_rows(result.rows)
-    _show(
+    show(
         ["method", "noise", "runs", "test accuracy, mean", "std", "oracle gap recovered"],
         [
             [
                 s["method"],
                 s["noise"],
                 s["runs"],
-                _percent(s["mean"]),
-                _percent(s["std"]),
-                _figure(s["oracle_gap_recovered"]),
+                percent(s["mean"]),
+                percent(s["std"]),
+                figure(s["oracle_gap_recovered"]),
             ]
             for s in result.summary
         ],
     )
-    _emit(json_, {"rows": result.rows, "summary": result.summary})
+    emit(json_, {"rows": result.rows, "summary": result.summary})
 
 
 @app.command()
@@ -154,9 +173,9 @@ def samples(
     frame = report.ranked(open_run(run), epoch, count, helpful=helpful is not None)
     if csv is not None:
         _write_csv(csv, frame)
-        _say(f"wrote {len(frame)} samples to {csv}")
-    _show(list(frame.columns), frame.round(3).astype(str).to_numpy().tolist())
-    _emit(json_, {"samples": json.loads(frame.to_json(orient="records"))})
+        say(f"wrote {len(frame)} samples to {csv}")
+    show(list(frame.columns), frame.round(3).astype(str).to_numpy().tolist())
+    emit(json_, {"samples": json.loads(frame.to_json(orient="records"))})
 
 
 @app.command()
@@ -171,8 +190,8 @@ def detect(
         [name, *(f"{result[key][name]:.3f}" for key in ("auroc", "precision_at_k", "recall_at_10_percent"))]
         for name in result["auroc"]
     ]
-    _show([f"detector of {result['sought']}", "AUROC", f"precision at {k}", "recall at 10 %"], rows)
-    _emit(json_, result)
+    show([f"detector of {result['sought']}", "AUROC", f"precision at {k}", "recall at 10 %"], rows)
+    emit(json_, result)
 
 
 @app.command()
@@ -194,11 +213,11 @@ def audit(
         options: dict[str, Any] = {"network": network, "k": k, "retrain": lds, "effort": QUICK if quick else FULL}
         result = audit_run(open_run(run), data_root, **options, say=status.update)
     for title, columns, rows in tables(result):
-        _say(f"\n{title}")
-        _show(columns, rows)
+        say(f"\n{title}")
+        show(columns, rows)
     if result["missing"]:
-        _say(f"\nnot installed, so not compared: {', '.join(result['missing'])} (pip install 'kdaif\\[audit]')")
-    _emit(json_, result)
+        say(f"\nnot installed, so not compared: {', '.join(result['missing'])} (pip install 'kdaif\\[audit]')")
+    emit(json_, result)
 
 
 @app.command()
@@ -210,49 +229,18 @@ def compare(
     if len(runs) < 2:
         raise UserError(f"compare: got {len(runs)} run, takes two or more.")
     result = report.comparison([open_run(run) for run in runs])
-    _show(
+    show(
         ["run", "method", "noise", "seed", "test accuracy"],
-        [[r["run_id"], r["method"], r["noise"], r["seed"], _percent(r["test_accuracy"])] for r in result["runs"]],
+        [[r["run_id"], r["method"], r["noise"], r["seed"], percent(r["test_accuracy"])] for r in result["runs"]],
     )
     names = list(result["per_class"])
-    _show(
-        ["class", *(f"{i + 1}" for i in range(len(runs)))], [[n, *map(_percent, result["per_class"][n])] for n in names]
+    show(
+        ["class", *(f"{i + 1}" for i in range(len(runs)))], [[n, *map(percent, result["per_class"][n])] for n in names]
     )
-    _emit(json_, result)
+    emit(json_, result)
 
 
-@app.command()
-def runs(json_: AsJson = False) -> None:
-    """All runs, newest first."""
-    summaries = list_runs()
-    lines: list[dict[str, Any]] = []
-    for summary in summaries:
-        line: dict[str, Any] = {"run_id": summary.id, "error": summary.error or None}
-        if summary.config is not None and summary.status is not None:
-            line |= {
-                "method": summary.config.method,
-                "data": summary.config.data.source,
-                "noise": summary.config.noise.rate,
-            }
-            line |= {"seed": summary.config.seed, "state": summary.status.state, "epoch": summary.status.epoch}
-            line |= {"epochs": summary.status.epochs, "eta_seconds": summary.status.eta_seconds}
-            line["test_accuracy"] = (summary.result or {}).get("test_accuracy")
-        lines.append(line)
-    _show(
-        ["run", "state", "epoch", "method", "noise", "test accuracy"],
-        [
-            [
-                n["run_id"],
-                n["error"] or n["state"],
-                f"{n.get('epoch')}/{n.get('epochs')}",
-                n.get("method"),
-                n.get("noise"),
-                _percent(n.get("test_accuracy")),
-            ]
-            for n in lines
-        ],
-    )
-    _emit(json_, {"runs": lines})
+app.add_typer(cli_queue.app)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -281,6 +269,10 @@ def _go_on(run: Run, data_root: Path | None, as_json: bool) -> None:
     _finish(train_run(run, data_root, [_progress(run.config())]), as_json)
 
 
+def _terminated(*_: object) -> NoReturn:
+    raise SystemExit(128 + signal.SIGTERM)
+
+
 def _progress(config: RunConfig) -> "ProgressBar":
     from kdaif.callbacks import ProgressBar
 
@@ -289,7 +281,7 @@ def _progress(config: RunConfig) -> "ProgressBar":
 
 def _finish(result: dict[str, Any], as_json: bool) -> None:
     _show_rows([result])
-    _emit(as_json, result)
+    emit(as_json, result)
 
 
 def _numbers(option: str, text: str, kind: Callable[[str], Number]) -> list[Number]:
@@ -314,58 +306,23 @@ def _open_dashboard() -> None:
     subprocess.run([sys.executable, "-m", "streamlit", "run", str(main_page)], check=False, stdout=sys.stderr)
 
 
-def _emit(as_json: bool, result: dict[str, Any]) -> None:
-    if as_json:
-        print(json.dumps(_plain(result)), flush=True)
-
-
-def _plain(value: Any) -> Any:
-    """JSON knows no NaN: a figure that does not exist is null."""
-    if isinstance(value, dict):
-        return {key: _plain(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_plain(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _say(sentence: str) -> None:
-    console.print(sentence, highlight=False)
-
-
 def _gap_words(gap: float | None) -> str:
     return "." if gap is None else f" and recovered {100 * gap:.0f} % of what perfect label cleaning would gain."
 
 
 def _show_rows(rows: Iterable[dict[str, Any]]) -> None:
-    _show(
+    show(
         ["method", "noise", "seed", "test accuracy", "AUROC of flipped", "seconds", "run"],
         [
             [
                 r["method"],
                 r["noise"],
                 r["seed"],
-                _percent(r["test_accuracy"]),
-                _figure(r["flipped_auroc"]),
+                percent(r["test_accuracy"]),
+                figure(r["flipped_auroc"]),
                 f"{r['seconds']:.0f}",
                 r["run_id"],
             ]
             for r in rows
         ],
     )
-
-
-def _show(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    table = Table(box=None, pad_edge=False)
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        table.add_row(*("" if cell is None else str(cell) for cell in row))
-    console.print(table)
-
-
-def _percent(share: float | None) -> str:
-    return "" if share is None else f"{100 * share:.1f} %"
-
-
-def _figure(value: float | None) -> str:
-    return "" if value is None else f"{value:.3f}"

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
+from filelock import FileLock
 from torch import Tensor, nn
 
 from kdaif import models
@@ -49,7 +50,17 @@ def find_teacher(config: RunConfig, dataset: Dataset, data_root: Path | None, de
 def train_teacher(
     teacher: Teacher, config: RunConfig, dataset: Dataset, accelerator: Accelerator, callback: Callback
 ) -> Teacher:
-    """Trains it and keeps it in the cache."""
+    """Trains it and keeps it in the cache; where another run trains the same one meanwhile, waits for that."""
+    teacher.path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(teacher.path.parent / ".lock"):
+        if teacher.path.exists():
+            return find_teacher(config, dataset, None, accelerator.device)
+        return _train_teacher(teacher, config, dataset, accelerator, callback)
+
+
+def _train_teacher(
+    teacher: Teacher, config: RunConfig, dataset: Dataset, accelerator: Accelerator, callback: Callback
+) -> Teacher:
     model, optim, device = teacher.model, config.teacher.optim, accelerator.device
     labels = _labels(config, dataset).to(device)
     batches = Batches(
@@ -69,7 +80,6 @@ def train_teacher(
 
     moment = Moment(stage="teacher", epochs=optim.epochs)
     fit(model, batches, loss_of, optimizer, schedule, accelerator, callback, moment, seed=config.seed)
-    teacher.path.parent.mkdir(parents=True, exist_ok=True)
     write_json(teacher.path.parent / "teacher.json", _recipe(config, dataset))
     models.save_checkpoint(model, teacher.path)
     return Teacher(model.eval().requires_grad_(False), teacher.path, ready=True)

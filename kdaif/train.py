@@ -38,23 +38,38 @@ EVALUATION_TOKENS = 2**15  # a batch's, with padding
 def train(run: Run, data_root: Path | None = None, callbacks: Sequence[Callback] = ()) -> dict[str, Any]:
     """Trains a queued run, or goes on with one that was stopped, and returns its result (also in result.json).
 
-    Without a `data_root` the run's own is taken. Raises `UserError` for a run that is running or done, and for a config
-    that cannot be run; the run's status is then `failed` with that sentence.
+    Without a `data_root` the run's own is taken. Raises `UserError` for a run that is running, done or asked to stop, and for
+    a config that cannot be run; the run's status is then `failed` with that sentence.
     """
-    if (state := run.status().state) in ("running", "done"):
-        raise UserError(f"run: {run.id} is {state}, takes a run that waits or was stopped before its end.")
+    _check_waits(run)
     known = run.provenance().get("data_root")
     root = Path(known) if data_root is None and known else data_root
-    return _report(run, lambda: _Training(run.config(), root), callbacks)
+    with run.hold():
+        _check_waits(run)  # it may have been trained while we waited for it
+        return _report(run, lambda: _Training(run.config(), root), callbacks)
 
 
-def train_new(config: RunConfig, data_root: Path | None = None, callbacks: Sequence[Callback] = ()) -> dict[str, Any]:
-    """Trains a new run of this config and returns its result.
+def train_new(
+    config: RunConfig,
+    data_root: Path | None = None,
+    callbacks: Sequence[Callback] = (),
+    new: Callable[[RunConfig], Run] = new_run,
+) -> dict[str, Any]:
+    """Trains a new run of this config, made by `new`, and returns its result.
 
     Config and data are checked first: a `UserError` about them leaves no run behind.
     """
     training = _Training(config, data_root)
-    return _report(new_run(config), lambda: training, callbacks)
+    run = new(config)
+    with run.hold():
+        return _report(run, lambda: training, callbacks)
+
+
+def _check_waits(run: Run) -> None:
+    if (state := run.status().state) in ("running", "done"):
+        raise UserError(f"run: {run.id} is {state}, takes a run that waits or was stopped before its end.")
+    if run.cancel_asked:
+        raise UserError(f"run: {run.id} was cancelled, takes a run that waits; `resume` goes on with it.")
 
 
 def _report(run: Run, prepare: Callable[[], "_Training"], callbacks: Sequence[Callback]) -> dict[str, Any]:
@@ -68,14 +83,20 @@ def _report(run: Run, prepare: Callable[[], "_Training"], callbacks: Sequence[Ca
         result["seconds"] = time.monotonic() - began
         run.write_result(result)
     except BaseException as error:
-        stopped = isinstance(error, KeyboardInterrupt | SystemExit)
         heartbeat.close()
-        run.write_status(state="cancelled" if stopped else "failed", eta_seconds=None, message=str(error))
+        run.write_status(state=_ending(run, error), eta_seconds=None, message=str(error))
         raise
     finally:
         everything.close()
     run.write_status(state="done", eta_seconds=0.0, message="")
     return result
+
+
+def _ending(run: Run, error: BaseException) -> str:
+    """How a run that did not finish stands: a signal that nobody asked for (a shutdown) only interrupts it."""
+    if run.cancel_asked or isinstance(error, KeyboardInterrupt):
+        return "cancelled"
+    return "interrupted" if isinstance(error, SystemExit) else "failed"
 
 
 class _Training:

@@ -6,7 +6,8 @@ import platform
 import shutil
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
@@ -18,6 +19,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from filelock import FileLock, Timeout
 
 from kdaif.config import RunConfig, UserError, parse_config
 from kdaif.outside import cache_root
@@ -35,7 +37,7 @@ from kdaif.runs.files import (
     write_json,
     write_table,
 )
-from kdaif.runs.status import Status, change_status, create_status, read_status
+from kdaif.runs.status import CANCEL_FLAG, Status, change_status, create_status, read_status
 
 _PACKAGES = ("kdaif", "torch", "torchvision", "numpy", "datasets")
 
@@ -128,7 +130,38 @@ class Run:
         path = self.path / "result.json"
         return read_json(path) if path.exists() else None
 
-    # writing: for the trainer
+    # writing: for whoever holds the run
+
+    @contextmanager
+    def hold(self, seconds: float = 2.0) -> Iterator[None]:
+        """Be the only one that trains or changes the run; the kernel frees it when this process dies.
+
+        Raises `UserError` where somebody else holds it for longer than `seconds`.
+        """
+        lock = FileLock(self.path / ".lock", timeout=seconds)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise UserError(
+                f"run: {self.id} is in the hands of another process, takes one that nobody trains."
+            ) from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+    @property
+    def cancel_asked(self) -> bool:
+        return (self.path / CANCEL_FLAG).exists()
+
+    def ask_cancel(self) -> float:
+        """Ask whoever trains the run to stop, now or later; returns when that was first asked, in seconds since 1970."""
+        flag = self.path / CANCEL_FLAG
+        flag.open("ab").close()
+        return flag.stat().st_mtime
+
+    def withdraw_cancel(self) -> None:
+        (self.path / CANCEL_FLAG).unlink(missing_ok=True)
 
     def add_provenance(self, **facts: Any) -> None:
         manifest = self._manifest()

@@ -20,6 +20,8 @@ from kdaif.runs.files import read_json, write_json
 State = Literal["queued", "running", "done", "failed", "cancelled", "interrupted"]
 STATES: tuple[State, ...] = get_args(State)
 LIVE: tuple[State, ...] = ("queued", "running")
+UNFINISHED: tuple[State, ...] = (*LIVE, "interrupted")
+CANCEL_FLAG = "cancel"  # a file of this name asks the trainer, wherever it is, to stop
 STALE_SECONDS = 15.0  # a heartbeat on another host that is older than this means the run is gone
 _START_TOLERANCE = 1.0  # seconds; the kernel counts a start time in ticks
 _writing = threading.Lock()  # heartbeat thread and trainer change the same file
@@ -34,6 +36,7 @@ class Status(BaseModel):
     host: str = ""
     pid: int | None = None
     pid_started: float | None = None
+    booted: float | None = None  # when the machine started, by the clock that `pid_started` is from
     heartbeat: float = 0.0
     epoch: int = 0  # epochs recorded
     epochs: int = 0  # epochs planned
@@ -45,11 +48,28 @@ class Status(BaseModel):
     def live(self) -> bool:
         return self.state in LIVE
 
+    @property
+    def here(self) -> bool:
+        """Whether its process is, or was, one of this machine's."""
+        return self.host == this_host()
+
+    @property
+    def silent_seconds(self) -> float:
+        """Seconds since the last sign of life of a run that is running; 0 for any other."""
+        return max(0.0, time.time() - self.heartbeat) if self.state == "running" else 0.0
+
 
 def read_status(path: Path) -> Status:
-    """The status as it is now: `interrupted` where a run says running but its process is gone."""
+    """The status as it is now.
+
+    `interrupted` where a run says running but its process is gone; `cancelled` where it was asked to stop and nobody trains it.
+    """
     status = _parse(path, read_json(path))
-    if status.state == "running" and not _alive(status):
+    if status.state not in UNFINISHED or (status.state == "running" and _alive(status)):
+        return status
+    if path.with_name(CANCEL_FLAG).exists():
+        return status.model_copy(update={"state": "cancelled", "eta_seconds": None})
+    if status.state == "running":
         return status.model_copy(update={"state": "interrupted", "eta_seconds": None})
     return status
 
@@ -72,7 +92,8 @@ def create_status(path: Path, epochs: int) -> None:
 
 def this_process() -> dict[str, Any]:
     """Host, pid and start time, which together name a process for good."""
-    return {"host": _host(), "pid": os.getpid(), "pid_started": psutil.Process().create_time()}
+    started, booted = psutil.Process().create_time(), psutil.boot_time()
+    return {"host": this_host(), "pid": os.getpid(), "pid_started": started, "booted": booted}
 
 
 def _parse(path: Path, tree: dict[str, Any]) -> Status:
@@ -85,21 +106,25 @@ def _parse(path: Path, tree: dict[str, Any]) -> Status:
 
 
 def _alive(status: Status) -> bool:
-    if status.host != _host():
+    if not status.here:
         return time.time() - status.heartbeat <= STALE_SECONDS
-    return status.pid is not None and process_alive(status.pid, status.pid_started)
+    return status.pid is not None and process_alive(status.pid, status.pid_started, status.booted)
 
 
-def process_alive(pid: int, started: float | None) -> bool:
-    """Whether that very process runs: same pid and same start time, and not a zombie."""
+def process_alive(pid: int, started: float | None, booted: float | None = None) -> bool:
+    """Whether that very process runs: same pid and same start time, and not a zombie.
+
+    With `booted`, both start times are counted from the machine's start, as a clock that is set moves them alike.
+    """
     try:
         process = psutil.Process(pid)
-        same = started is None or abs(process.create_time() - started) <= _START_TOLERANCE
+        moved = 0.0 if booted is None else psutil.boot_time() - booted
+        same = started is None or abs(process.create_time() - moved - started) <= _START_TOLERANCE
         return same and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
 
 
 @cache
-def _host() -> str:
+def this_host() -> str:
     return socket.gethostname()

@@ -4,10 +4,11 @@ A job is an argument list, run detached in a session of its own, so that neither
 dashboard's terminal stops it. Its truth is on disk: ``jobs/<name>.json`` and ``jobs/<name>.log`` in the cache folder.
 """
 
+import os
 import subprocess
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from kdaif.runs import cache_root
 from kdaif.runs.files import read_json, write_json
 from kdaif.runs.status import process_alive
 
+PROGRAM = Path(__file__).parents[2]  # the folder that kdaif is imported from
 _starting = threading.Lock()
 _children: list[subprocess.Popen] = []  # polled, so that an ended child leaves no zombie
 
@@ -33,7 +35,7 @@ class Job:
 
     @property
     def log_path(self) -> Path:
-        return _folder() / f"{self.name}.log"
+        return jobs_folder() / f"{self.name}.log"
 
     def alive(self) -> bool:
         for child in _children:
@@ -51,22 +53,46 @@ def launch(name: str, command: Sequence[str]) -> Job:
         running = find_job(name)
         if running is not None and running.alive():
             return running
-        _folder().mkdir(parents=True, exist_ok=True)
-        with open(_folder() / f"{name}.log", "wb") as log:
-            child = subprocess.Popen(
-                list(command), stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
-            )
+        jobs_folder().mkdir(parents=True, exist_ok=True)
+        child = detach(command, jobs_folder() / f"{name}.log", fresh=True)
         _children.append(child)
         job = Job(name, list(command), child.pid, psutil.Process(child.pid).create_time(), time.time())
-        write_json(_folder() / f"{name}.json", asdict(job))
+        write_json(jobs_folder() / f"{name}.json", asdict(job))
         return job
 
 
 def find_job(name: str) -> Job | None:
     """The newest start of that name, running or not; None before the first."""
-    path = _folder() / f"{name}.json"
+    path = jobs_folder() / f"{name}.json"
     return Job(**read_json(path)) if path.exists() else None
 
 
-def _folder() -> Path:
+def detach(
+    command: Sequence[str],
+    log: Path,
+    *,
+    fresh: bool = False,
+    cwd: str | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> subprocess.Popen:
+    """Start the command in a session and process group of its own; output goes to the end of `log` (`fresh`: a new one)."""
+    with open(log, "wb" if fresh else "ab") as output:
+        return subprocess.Popen(
+            list(command),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            cwd=cwd,
+            env=None if environment is None else {**os.environ, **environment},
+        )
+
+
+def same_program() -> dict[str, str]:
+    """Environment in which ``python -m kdaif`` is this program and sees this cache, whatever its folder is."""
+    path = os.pathsep.join(part for part in (str(PROGRAM), os.environ.get("PYTHONPATH")) if part)
+    return {"PYTHONPATH": path, "KDAIF_CACHE": str(cache_root())}
+
+
+def jobs_folder() -> Path:
     return cache_root() / "jobs"
