@@ -44,6 +44,12 @@ page = st.navigation(
             icon=":material/stacked_line_chart:",
             help="KD-AIF beside vanilla KD and the oracle: accuracy, curves, classes, settings.",
         ),
+        st.Page(
+            "views/experiments.py",
+            title="Experiments",
+            icon=":material/experiment:",
+            help="Plan a sweep, queue it and walk away: progress, logs, cancel, resume, summary.",
+        ),
     ],
     position="top",
 )

@@ -8,9 +8,9 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import pandas as pd
 import typer
@@ -19,6 +19,7 @@ from rich.console import Console
 from kdaif import cli_queue, jobs, report
 from kdaif.cli_queue import say_queued
 from kdaif.config import RunConfig, UserError, load_config, presets
+from kdaif.jobs.grid import numbers
 from kdaif.runs import Run, open_run
 from kdaif.terminal import AsJson, Detach, Priority, RunId, emit, figure, percent, say, show
 
@@ -31,7 +32,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-Number = TypeVar("Number", int, float)
 STOPPED = 130  # exit status after Ctrl-C, as shells have it
 
 Config = Annotated[str, typer.Argument(help=f"A YAML or JSON file, or a preset: {', '.join(presets())}.")]
@@ -95,6 +95,19 @@ def train(
 
 
 @app.command()
+def preview(config: Config, set_: Sets = [], data_root: DataRoot = None, json_: AsJson = False) -> None:  # noqa: B006
+    """What a config would train on: sizes, classes, a few samples and wrong labels, networks with their parameters."""
+    from kdaif.preview import preview as look
+
+    found = look(load_config(config, set_), data_root)
+    show(["split", "samples"], [[name, size] for name, size in found["sizes"].items()])
+    say(f"classes: {', '.join(found['classes'])}; labels known to be wrong: {percent(found['wrong']) or 'none known'}")
+    show(["sample", "given", "true"], [[s["id"], s["given"], s["true"]] for s in found["samples"] + found["flipped"]])
+    show(["network", "parameters"], [[name, f"{size:,}"] for name, size in found["models"].items()])
+    emit(json_, found)
+
+
+@app.command()
 def resume(
     run: RunId, data_root: DataRoot = None, detach: Detach = False, priority: Priority = 0, json_: AsJson = False
 ) -> None:
@@ -127,8 +140,8 @@ def sweep(
     """Every method at every noise rate with every seed; runs that were done before are reused."""
     grid: dict[str, Any] = {
         "methods": [name.strip() for name in methods.split(",")],
-        "noise": _numbers("--noise", noise, float),
-        "seeds": _numbers("--seeds", seeds, int),
+        "noise": numbers("--noise", noise, float),
+        "seeds": numbers("--seeds", seeds, int),
         "data_root": data_root,
     }
     if detach:
@@ -237,6 +250,18 @@ def compare(
     show(
         ["class", *(f"{i + 1}" for i in range(len(runs)))], [[n, *map(percent, result["per_class"][n])] for n in names]
     )
+    show(
+        ["ranks against the first run", "shared", "RGR (chance 0.5)", "of weights", "Spearman (0)", "top 100 (chance)"],
+        [
+            [
+                r["run_id"],
+                r["shared"],
+                *map(figure, (r["rgr"], r["rgr_weight"], r["spearman"])),
+                f"{percent(r['overlap'])} ({percent(r['chance'])})",
+            ]
+            for r in result["robustness"]
+        ],
+    )
     emit(json_, result)
 
 
@@ -282,13 +307,6 @@ def _progress(config: RunConfig) -> "ProgressBar":
 def _finish(result: dict[str, Any], as_json: bool) -> None:
     _show_rows([result])
     emit(as_json, result)
-
-
-def _numbers(option: str, text: str, kind: Callable[[str], Number]) -> list[Number]:
-    try:
-        return [kind(part) for part in text.split(",")]
-    except ValueError:
-        raise UserError(f"{option}: got {text!r}, takes numbers with commas between, for example 0,1,2.") from None
 
 
 def _write_csv(path: Path, frame: pd.DataFrame) -> None:

@@ -202,12 +202,12 @@ def presets() -> list[str]:
     return sorted(file.name.removesuffix(".yaml") for file in resources.files("kdaif").joinpath("presets").iterdir())
 
 
-def load_config(spec: str | Path, overrides: Iterable[str] = ()) -> RunConfig:
-    """The config in a YAML/JSON file or a shipped preset, after ``key=value`` overrides (dotted keys, YAML values).
+def load_config(spec: str | Path | Mapping[str, Any], overrides: Iterable[str] = ()) -> RunConfig:
+    """The config in a YAML/JSON file, a shipped preset or plain data, after ``key=value`` overrides (dotted keys, YAML values).
 
     Raises `UserError` for a file that is missing or not a mapping, an unknown key, a wrong type or value.
     """
-    tree = _read(spec)
+    tree = dict(spec) if isinstance(spec, Mapping) else _read(spec)
     for override in overrides:
         _set(tree, override)
     return parse_config(tree)

@@ -1,15 +1,16 @@
 """What the run folders say of samples: the most harmful, how well they are found, how runs differ. No torch."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from kdaif.config import UserError
 from kdaif.metrics.detection import auroc, precision_at_k, recall_at_share
 from kdaif.metrics.ranking import spearman, top_k_overlap
-from kdaif.metrics.safe import rank_robustness
+from kdaif.metrics.safe import rank_robustness, rga
 from kdaif.runs import Run
 
 DISPUTE_CONFIDENCE = 0.5  # a teacher less sure than this suggests no other label
@@ -83,7 +84,7 @@ def detection(run: Run, k: int = 100) -> dict[str, Any]:
 
 
 def comparison(runs: Sequence[Run]) -> dict[str, Any]:
-    """Runs side by side; the rank shift of the samples that they share is against the first run."""
+    """Runs side by side; `rank_shift` and `robustness` of the samples that they share are against the first run."""
     results = []
     for run in runs:
         result = run.result()
@@ -94,7 +95,31 @@ def comparison(runs: Sequence[Run]) -> dict[str, Any]:
         raise UserError("compare: the runs have different classes, takes runs on the same data.")
     accuracy = [run.metrics()["class_accuracy"].iloc[-1] for run in runs]
     per_class = {name: [float(of_run[i]) for of_run in accuracy] for i, name in enumerate(runs[0].classes())}
-    return {"runs": results, "per_class": per_class, "rank_shift": [_rank_shift(runs[0], run) for run in runs[1:]]}
+    return {
+        "runs": results,
+        "per_class": per_class,
+        "rank_shift": [_rank_shift(runs[0], run) for run in runs[1:]],
+        "robustness": [robustness(runs[0], run) for run in runs[1:]],
+    }
+
+
+def robustness(reference: Run, other: Run, k: int = 100) -> dict[str, Any]:
+    """How far the ranking of the reference survives in another run: at another noise rate, with another seed or settings.
+
+    Of the samples that both hold under the same given label, as an influence is that of a sample as labelled. `differs`: the
+    settings in which the runs differ, dotted. `rgr` of influence, `rgr_weight` of the weights (0..1, chance 0.5), and the keys of
+    `agreement` (chance of `spearman` and `kendall` 0, of `overlap` in `chance`). Policy: a sample without a figure in either is
+    left out; None where there is no order to agree with, as in a run without influence or with all weights equal.
+    """
+    first, second = (
+        pd.json_normalize(run.config().model_dump(mode="json")).iloc[0].map(str) for run in (reference, other)
+    )
+    names = first.index.union(second.index)
+    changed = names[(first.reindex(names) != second.reindex(names)).to_numpy()]
+    weights = shared_scores(reference, other, "weight")
+    found = agreement(shared_scores(reference, other), k) | {"rgr_weight": rga(weights["first"], weights["second"])}
+    line = {"reference": reference.id, "run_id": other.id, "differs": [name for name in changed if name != "name"]}
+    return line | {name: None if value != value else value for name, value in found.items()}
 
 
 def _rank_shift(reference: Run, other: Run) -> dict[str, Any]:
@@ -148,13 +173,44 @@ def summarise(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return lines
 
 
-def shared_scores(first: Run, second: Run) -> pd.DataFrame:
-    """Harmfulness (influence with its sign turned) of the samples that both runs hold under the same given label.
+def paired(rows: Sequence[Mapping[str, Any]], reference: str = "kd") -> list[dict[str, Any]]:
+    """Test accuracy of each method minus the reference's at the same noise rate and seed: a line for each method and rate.
+
+    `pairs` of seeds; `difference`, their mean (shares); `low` and `high`, its 95 % percentile bootstrap interval (scipy, 9,999
+    resamples of the pairs, seeded), None for fewer than three pairs, where resampling says nothing.
+    """
+    accuracy = {(row["noise"], row["method"], row["seed"]): row["test_accuracy"] for row in rows}
+    found: dict[tuple[str, float], list[float]] = {}
+    for (noise, method, seed), value in accuracy.items():
+        if method != reference and (noise, reference, seed) in accuracy:
+            found.setdefault((method, noise), []).append(value - accuracy[noise, reference, seed])
+    return [
+        {
+            "method": method,
+            "noise": noise,
+            "pairs": len(values),
+            "difference": float(np.mean(values)),
+            **_interval(values),
+        }
+        for (method, noise), values in found.items()
+    ]
+
+
+def _interval(values: Sequence[float]) -> dict[str, float | None]:
+    if len(values) < 3:
+        return {"low": None, "high": None}
+    rng = np.random.default_rng(0)
+    found = stats.bootstrap((values,), np.mean, method="percentile", rng=rng).confidence_interval
+    return {"low": float(found.low), "high": float(found.high)}
+
+
+def shared_scores(first: Run, second: Run, field: str = "influence") -> pd.DataFrame:
+    """Harmfulness (influence or another field, its sign turned) of the samples that both runs hold under the same given label.
 
     Columns id, first, second. Influence is that of a sample as labelled: one whose label differs is another sample.
     """
     sides = [
-        run.samples()[["id", "label"]].assign(score=-run.epoch(None, ["influence"])["influence"]).dropna()
+        run.samples()[["id", "label"]].assign(score=-run.epoch(None, [field])[field]).dropna()
         for run in (first, second)
     ]
     shared = sides[0].merge(sides[1], on=["id", "label"], suffixes=("_first", "_second"))
@@ -162,11 +218,12 @@ def shared_scores(first: Run, second: Run) -> pd.DataFrame:
 
 
 def agreement(scores: pd.DataFrame, k: int = 100) -> dict[str, Any]:
-    """How far two rankings agree; `scores` from `shared_scores`. Keys shared, spearman, kendall, k, overlap, chance."""
+    """How far two rankings agree; `scores` from `shared_scores`. Keys shared, rgr, spearman, kendall, k, overlap, chance."""
     k = min(k, len(scores))
     found = rank_robustness(scores["first"].to_numpy(), scores["second"].to_numpy(), k)
     return {
         "shared": len(scores),
+        "rgr": found.rgr,
         "spearman": found.spearman,
         "kendall": found.kendall,
         "k": k,

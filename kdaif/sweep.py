@@ -10,7 +10,7 @@ from kdaif.config import RunConfig, UserError
 from kdaif.jobs import claim, ensure_worker, standing
 from kdaif.jobs.grid import cells
 from kdaif.jobs.tickets import read_ticket
-from kdaif.report import summarise
+from kdaif.report import paired, summarise
 from kdaif.runs import Run
 from kdaif.train import train, train_new
 
@@ -19,7 +19,7 @@ WAIT_SECONDS = 0.5
 
 
 class Sweep(NamedTuple):
-    """`rows`: the result of every run; `summary`: a line for each method and noise rate."""
+    """`rows`: the result of every run; `summary`: a line for each method and noise rate, from `summarise` and `paired`."""
 
     rows: list[dict[str, Any]]
     summary: list[dict[str, Any]]
@@ -50,7 +50,9 @@ def sweep(
     for position, cell in enumerate(grid, 1):
         label = f"[{position}/{len(grid)}] {cell.method}, noise {cell.noise.rate:g}, seed {cell.seed}"
         rows.append(_result(cell, data_root, label))
-    return Sweep(rows, summarise(rows), time.monotonic() - began)
+    differences = {(line["method"], line["noise"]): line for line in paired(rows)}
+    summary = [line | differences.get((line["method"], line["noise"]), {}) for line in summarise(rows)]
+    return Sweep(rows, summary, time.monotonic() - began)
 
 
 def _result(cell: RunConfig, data_root: Path | None, label: str) -> dict[str, Any]:

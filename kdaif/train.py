@@ -122,7 +122,9 @@ class _Training:
         self.run, self.callback = run, callback
         self._describe()
         if self.teacher is not None and not self.teacher.ready:
+            began = time.monotonic()
             self.teacher = train_teacher(self.teacher, self.config, self.dataset, self.accelerator, callback)
+            run.add_provenance(teacher_seconds=time.monotonic() - began)
         self.teacher_says = self._teacher_opinions()
         self.teacher_logits = self._teacher_logits()
         self.weighting = self._weighting()

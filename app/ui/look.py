@@ -37,6 +37,8 @@ GLOSSARY: Mapping[str, str] = MappingProxyType(
         "Confidence": "The probability that the student gives to the given label: 0 to 1.",
         "Variability": "How much a sample's value changes from epoch to epoch: its standard deviation over the epochs.",
         "Detection curve": "The share of the wrong labels found when samples are inspected in a detector's order.",
+        "RGR": "Rank graduation robustness: how well one run's order of the samples stands for the order of another: 1 is the "
+        "same, 0.5 is chance, 0 is reversed.",
         "Spearman": "How far two rankings of the same samples agree: 1 is the same order, 0 is chance.",
         "Kendall tau": "Pairs of samples that two rankings order alike, less those they order apart: 1 to −1, chance 0.",
         "Top-k overlap": "How many of the k most harmful samples two runs have in common; chance is k / n.",

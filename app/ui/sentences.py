@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from app.ui.look import ACCENT, GOLD, HARMFUL, ink, percent, points
+from app.ui.look import ACCENT, GOLD, HARMFUL, duration, ink, percent, points
 from kdaif.runs.tables import METHODS
 
 
@@ -42,6 +42,26 @@ def compare_sentence(methods: pd.DataFrame) -> str:
         parts.append(f"{_above(best['mean'] - oracle.iloc[0])} the {ink('oracle', GOLD)}")
     seeds = f"mean of {best['runs']} seeds" if best["runs"] > 1 else "one seed"
     return f"{_listed(parts)} ({seeds})."
+
+
+def experiments_sentence(runs: pd.DataFrame, seconds: float | None) -> str:
+    """How far these runs are; `runs` from `run_table`, `seconds` until all are done (None: not known)."""
+    if runs.empty:
+        return "Nothing has been trained yet: choose data, noise and methods, and queue the first sweep."
+    counts = runs["state"].value_counts()
+    total = "the only run" if len(runs) == 1 else f"{len(runs)} runs"
+    waits, done = int(counts.get("queued", 0)), int(counts.get("done", 0))
+    if done == len(runs):
+        return f"{'The only run is' if done == 1 else f'All {done} runs are'} done."
+    parts = [f"{ink(str(done), ACCENT)} of {total} {'is' if done == 1 else 'are'} done"]
+    if running := int(counts.get("running", 0)):
+        parts.append(f"{running} {'is' if running == 1 else 'are'} in training")
+    if waits:
+        parts.append(f"{waits} {'waits' if waits == 1 else 'wait'}")
+    if stopped := len(runs) - done - running - waits:
+        parts.append(f"{stopped} {'has' if stopped == 1 else 'have'} stopped before the end")
+    left = f": about {duration(seconds)} left" if seconds and (running or waits) else ""
+    return f"{', '.join(parts)}{left}."
 
 
 def dynamics_sentence(now: np.ndarray, half: np.ndarray, epochs: tuple[int, int]) -> str:

@@ -80,6 +80,7 @@ def agreement(run: Run, others: pd.DataFrame) -> None:
         return
     found = agreement_of(run, other, TOP)
     with st.container(horizontal=True, gap="small"):
+        st.metric("RGR", f"{found['rgr']:.2f}", help=GLOSSARY["RGR"], border=True, height="stretch")
         st.metric("Spearman", f"{found['spearman']:.2f}", help=GLOSSARY["Spearman"], border=True, height="stretch")
         st.metric("Kendall tau", f"{found['kendall']:.2f}", help=GLOSSARY["Kendall tau"], border=True, height="stretch")
         st.metric(
@@ -118,7 +119,8 @@ def stability(alike: pd.DataFrame) -> None:
         ]
     )
     st.markdown(
-        f"Between seeds the ranks correlate at **{pairs['spearman'].mean():.2f}** (Spearman, mean of {len(pairs)} pairs); "
+        f"Between seeds the ranks correlate at **{pairs['spearman'].mean():.2f}** (Spearman, mean of {len(pairs)} pairs; RGR "
+        f"{pairs['rgr'].mean():.2f}, chance 0.5); "
         f"**{percent(pairs['overlap'].mean())}** of the {TOP} most harmful samples are shared, "
         f"{percent(pairs['chance'].mean())} by chance.",
         help="Seeds differ in the split, in which labels are wrong and in the networks' first weights; only samples with "

@@ -47,15 +47,14 @@ class Job:
         return "\n".join(self.log_path.read_text(errors="replace").splitlines()[-lines:])
 
 
-def launch(name: str, command: Sequence[str]) -> Job:
+def launch(name: str, command: Sequence[str], environment: Mapping[str, str] | None = None) -> Job:
     """Start the command detached, its output in the job's log; the job that still runs under this name is left alone."""
     with _starting:
         running = find_job(name)
         if running is not None and running.alive():
             return running
         jobs_folder().mkdir(parents=True, exist_ok=True)
-        child = detach(command, jobs_folder() / f"{name}.log", fresh=True)
-        _children.append(child)
+        child = detach(command, jobs_folder() / f"{name}.log", fresh=True, environment=environment)
         job = Job(name, list(command), child.pid, psutil.Process(child.pid).create_time(), time.time())
         write_json(jobs_folder() / f"{name}.json", asdict(job))
         return job
@@ -77,7 +76,7 @@ def detach(
 ) -> subprocess.Popen:
     """Start the command in a session and process group of its own; output goes to the end of `log` (`fresh`: a new one)."""
     with open(log, "wb" if fresh else "ab") as output:
-        return subprocess.Popen(
+        child = subprocess.Popen(
             list(command),
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -86,6 +85,8 @@ def detach(
             cwd=cwd,
             env=None if environment is None else {**os.environ, **environment},
         )
+    _children[:] = [other for other in _children if other.poll() is None] + [child]
+    return child
 
 
 def same_program() -> dict[str, str]:

@@ -1,10 +1,10 @@
 """Sweeps: the grid noise rate x seed x method of one config, and the record of those that were queued."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from uuid import uuid4
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -14,6 +14,8 @@ from kdaif.jobs.tickets import submit_all
 from kdaif.runs import cache_root
 from kdaif.runs.files import read_json, write_json
 from kdaif.runs.tables import METHODS
+
+Number = TypeVar("Number", int, float)
 
 
 class SweepRecord(BaseModel):
@@ -40,6 +42,14 @@ def cells(
     for method in methods:
         lookup(METHODS, method, "--methods")
     return list(dict.fromkeys(_variant(config, *cell) for cell in product(noise, seeds, methods)))
+
+
+def numbers(field: str, text: str, kind: Callable[[str], Number]) -> list[Number]:
+    """Numbers with commas between; `UserError`, naming `field`, for anything else."""
+    try:
+        return [kind(part) for part in text.split(",")]
+    except ValueError:
+        raise UserError(f"{field}: got {text!r}, takes numbers with commas between, for example 0,1,2.") from None
 
 
 def submit_sweep(

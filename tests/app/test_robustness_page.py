@@ -45,7 +45,7 @@ def test_all_pictures_and_tables_are_there(app, sweep):
     found = [trace["name"] for trace in chart(app, "detection")["data"]]
     assert found[0] == "Influence"
     assert found[-2:] == ["chance", "perfect"]
-    assert [metric.label for metric in app.metric] == ["Spearman", "Kendall tau", "Top-100 overlap"]
+    assert [metric.label for metric in app.metric] == ["RGR", "Spearman", "Kendall tau", "Top-100 overlap"]
     assert chart(app, "overlap")["data"][1]["name"] == "chance, k / n"
     assert chart(app, "stability")["data"][0]["x"] == ["seed 0", "seed 1"]
     figures = app.dataframe[0].value

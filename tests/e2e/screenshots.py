@@ -12,7 +12,7 @@ from playwright.sync_api import Page
 from tests.e2e.server import browser, dashboard
 from tests.factories import demo_runs
 
-PAGES = {"overview": "", "samples": "samples", "dynamics": "dynamics", "robustness": "robustness", "compare": "compare"}
+PAGES = {"overview": "", **{name: name for name in ("samples", "dynamics", "robustness", "compare", "experiments")}}
 SIZES = {"wide": (1280, 800), "narrow": (390, 844)}
 
 

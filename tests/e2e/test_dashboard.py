@@ -151,7 +151,7 @@ def test_another_run_is_in_the_url_and_the_back_button_returns(page, address):
     assert page.evaluate("location.search") == before
 
 
-@pytest.mark.parametrize("path", ["", "samples", "dynamics", "robustness", "compare"])
+@pytest.mark.parametrize("path", ["", "samples", "dynamics", "robustness", "compare", "experiments"])
 def test_a_phone_needs_no_sideways_scrolling(page, address, path):
     page.set_viewport_size({"width": 390, "height": 844})
     visit(page, address, path)

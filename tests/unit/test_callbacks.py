@@ -224,3 +224,14 @@ def test_on_a_terminal_the_bar_counts_steps(monkeypatch, capsys):
     out, err = capsys.readouterr()
     assert out == ""
     assert "kd · student" in err
+
+
+def test_a_run_that_was_asked_to_stop_leaves_after_its_step(run, monkeypatch):
+    monkeypatch.setattr(callbacks, "HEARTBEAT_SECONDS", 0.02)
+    heart = Heartbeat(run)
+    heart.on_step_end(Moment())
+    run.ask_cancel()
+    heart._asked.wait(5)
+    with pytest.raises(SystemExit, match="asked to stop"):
+        heart.on_step_end(Moment())
+    heart.close()

@@ -6,6 +6,7 @@ import pytest
 
 from kdaif import report
 from kdaif.config import RunConfig, UserError
+from kdaif.report import paired
 from kdaif.runs import Run, new_run
 from tests.factories import digits_run
 
@@ -208,7 +209,51 @@ def test_only_samples_with_the_same_label_are_shared_and_harm_ranks_first():
 def test_agreement_of_a_ranking_with_itself_and_its_reverse():
     scores = pd.DataFrame({"id": list("abcd"), "first": [4.0, 3.0, 2.0, 1.0], "second": [4.0, 3.0, 2.0, 1.0]})
     assert report.agreement(scores, 2) == pytest.approx(
-        {"shared": 4, "spearman": 1, "kendall": 1, "k": 2, "overlap": 1, "chance": 0.5}
+        {"shared": 4, "rgr": 1, "spearman": 1, "kendall": 1, "k": 2, "overlap": 1, "chance": 0.5}
     )
     reverse = report.agreement(scores.assign(second=-scores["first"]), 100)
     assert (reverse["kendall"], reverse["k"], reverse["overlap"], reverse["chance"]) == (pytest.approx(-1), 4, 1, 1)
+
+
+# --- paired differences ----------------------------------------------------------------------------------------------
+
+
+def scored(method: str, *accuracies: float, noise: float = 0.4) -> list[dict]:
+    return [
+        {"method": method, "noise": noise, "seed": seed, "test_accuracy": value}
+        for seed, value in enumerate(accuracies)
+    ]
+
+
+def test_differences_are_paired_by_seed_with_an_interval_around_them():
+    rows = [*scored("kd", 0.70, 0.74, 0.60, 0.66), *scored("kd-aif", 0.73, 0.78, 0.62, 0.71), *scored("ce", 0.7)]
+    aif, ce = paired(rows)
+    assert (aif["method"], aif["noise"], aif["pairs"]) == ("kd-aif", 0.4, 4)
+    assert aif["difference"] == pytest.approx((0.03 + 0.04 + 0.02 + 0.05) / 4)
+    assert 0.02 <= aif["low"] < aif["difference"] < aif["high"] <= 0.05
+    assert (ce["pairs"], ce["low"], ce["high"]) == (1, None, None)
+    assert paired(rows) == paired(rows)
+
+
+def test_what_has_no_pair_has_no_line():
+    assert paired(scored("kd-aif", 0.7)) == []
+    assert paired([*scored("kd", 0.6, noise=0.2), *scored("kd-aif", 0.7)]) == []
+
+
+# --- robustness of the ranking ---------------------------------------------------------------------------------------
+
+
+def test_the_same_ranking_is_robust_and_a_reversed_one_is_not():
+    first = finished(hand_made([1.0, 2.0, 3.0, 4.0]), 0.5, [0.5] * 3)
+    same = finished(hand_made([10.0, 20.0, 30.0, 40.0]), 0.5, [0.5] * 3)
+    turned = finished(hand_made([4.0, 3.0, 2.0, 1.0]), 0.5, [0.5] * 3)
+    one, other = report.comparison([first, same, turned])["robustness"]
+    assert (one["reference"], one["run_id"], one["shared"], one["rgr"], one["spearman"]) == (first.id, same.id, 4, 1, 1)
+    assert (other["rgr"], other["spearman"]) == (pytest.approx(0), pytest.approx(-1))
+
+
+def test_what_has_no_order_has_no_robustness():
+    first = finished(hand_made([1.0, 2.0, 3.0]), 0.5, [0.5] * 3)
+    second = finished(hand_made([np.nan] * 3, method="kd"), 0.5, [0.5] * 3)
+    (line,) = report.comparison([first, second])["robustness"]
+    assert (line["shared"], line["rgr"], line["spearman"], line["differs"]) == (0, None, None, ["method"])

@@ -5,8 +5,9 @@ import pytest
 
 from kdaif import sweep as module
 from kdaif.config import UserError
+from kdaif.jobs.grid import cells
 from kdaif.methods import METHODS as ALL
-from kdaif.runs import list_runs, open_run
+from kdaif.runs import list_runs, new_run, open_run
 from kdaif.sweep import summarise, sweep
 from tests.small import small
 
@@ -79,7 +80,7 @@ def test_the_grid_is_complete_and_done_runs_are_reused(config, monkeypatch):
     assert [line["runs"] for line in first.summary] == [2, 2, 2, 2]
 
     trained = []
-    monkeypatch.setattr(module, "train_new", lambda cell, *_: trained.append(cell) or dict(first.rows[0]))
+    monkeypatch.setattr(module, "train_new", lambda cell, *_, **__: trained.append(cell) or dict(first.rows[0]))
     again = sweep(config, methods=METHODS, noise=NOISE, seeds=SEEDS)
     assert trained == []
     assert again.rows == first.rows
@@ -151,3 +152,33 @@ def test_noise_that_brings_its_own_rate_cannot_be_swept():
     config = small("noise={kind: column, column: noisy}")
     with pytest.raises(UserError, match=r"noise\.rate has no meaning for noise\.kind 'column'"):
         sweep(config, methods=["kd"], noise=[0.2], seeds=[0])
+
+
+def test_a_run_that_was_stopped_goes_on(config):
+    stopped = new_run(sweep_cell(config))
+    stopped.write_status(state="interrupted")
+    (row,) = sweep(config, methods=["ce"], noise=[0.3], seeds=[0]).rows
+    assert row["run_id"] == stopped.id
+
+
+def test_a_run_that_another_process_trains_is_waited_for(config, monkeypatch):
+    other = new_run(sweep_cell(config))
+    other.write_status(state="running")
+
+    def finish(seconds):
+        other.write_result({**row("ce", 0.3, 0.5), "run_id": other.id})
+        other.write_status(state="done")
+
+    monkeypatch.setattr(module.time, "sleep", finish)
+    assert [line["run_id"] for line in sweep(config, methods=["ce"], noise=[0.3], seeds=[0]).rows] == [other.id]
+
+
+def test_who_is_second_to_make_a_run_takes_the_first_ones(config, monkeypatch):
+    monkeypatch.setattr(module, "claim", lambda cell: new_run(cell).write_status(state="interrupted"))
+    (line,) = sweep(config, methods=["ce"], noise=[0.3], seeds=[0]).rows
+    assert [summary.id for summary in list_runs()] == [line["run_id"]]
+
+
+def sweep_cell(config):
+    (cell,) = cells(config, methods=["ce"], noise=[0.3], seeds=[0])
+    return cell

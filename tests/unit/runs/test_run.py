@@ -187,3 +187,21 @@ def test_polling_a_run_while_it_is_written_never_fails(run):
 def test_reading_runs_imports_no_torch():
     script = "import sys, kdaif.runs; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", script], check=True, cwd=Path(__file__).parents[3])
+
+
+def test_one_process_holds_a_run_and_its_death_frees_it(run):
+    code = f"""
+from pathlib import Path
+from kdaif.runs import Run
+with Run(Path({str(run.path)!r})).hold():
+    print("held", flush=True)
+    input()
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        other.stdout.readline()
+        with pytest.raises(UserError, match="in the hands of another process"), run.hold(0.1):
+            pass
+        other.kill()
+        other.wait()
+        with run.hold(5):
+            pass

@@ -75,3 +75,32 @@ def test_heartbeat_thread_and_trainer_do_not_undo_each_other(run):
         run.write_status(epoch=epoch)
     thread.join()
     assert run.status().epoch == 199
+
+
+def test_a_clock_that_is_set_changes_no_verdict(run, monkeypatch):
+    run.write_status(state="running")
+    booted = psutil.boot_time()
+    monkeypatch.setattr(psutil, "boot_time", lambda: booted + 3600)
+    monkeypatch.setattr("psutil._pslinux.boot_time", lambda: booted + 3600)
+    assert run.status().state == "running"
+
+
+def test_who_was_asked_to_stop_and_is_not_trained_reads_cancelled(run):
+    run.ask_cancel()
+    assert run.status().state == "cancelled"
+    run.write_status(state="running")
+    assert run.status().state == "running"
+    edit(run, pid_started=psutil.Process().create_time() - 60)
+    assert run.status().state == "cancelled"
+    run.withdraw_cancel()
+    assert run.status().state == "interrupted"
+    run.ask_cancel()
+    run.write_status(state="done")
+    assert run.status().state == "done"
+
+
+def test_a_run_that_says_nothing_is_silent(run):
+    assert run.status().silent_seconds == 0
+    run.write_status(state="running")
+    edit(run, heartbeat=time.time() - 60)
+    assert 59 < run.status().silent_seconds < 90

@@ -1,0 +1,149 @@
+"""The form of the Experiments page: data, noise, networks, methods; what it will take; and the button that queues it."""
+
+from typing import Any
+
+import streamlit as st
+
+from app.ui.data_preview import model_sizes, preview_panel
+from app.ui.look import duration
+from app.ui.plan import FIRST, NOISE_KINDS, Plan, known_models, plan_of, preset_values
+from kdaif import jobs
+from kdaif.config import UserError, presets
+from kdaif.estimate import Estimate, estimate
+from kdaif.jobs.calibrate import calibrating, start_calibration
+from kdaif.runs import list_runs, runs_root
+from kdaif.runs.tables import METHODS
+
+PREFIX = "plan "  # of the form's keys in the session
+KEEP: dict[str, Any] = {"persist_state": "session"}  # what was typed stays while other pages are looked at
+
+
+def fill(values: dict[str, Any]) -> None:
+    """Write these values into the form, before it is drawn."""
+    for name, value in values.items():
+        st.session_state[PREFIX + name] = value
+
+
+def launcher() -> None:
+    """The form with the data behind it."""
+    if PREFIX + "base" not in st.session_state:
+        fill(preset_values(FIRST))
+    with st.container(border=True, key="launcher"):
+        _fields()
+        try:
+            plan = plan_of(_values())
+        except UserError as error:
+            st.error(str(error), icon=":material/error:")
+            return
+        _launch(plan)
+    preview_panel(plan)
+
+
+def _values() -> dict[str, Any]:
+    names = ("base", "source", "kind", "rates", "seeds", "methods", "student", "teacher", "epochs", "teacher_epochs")
+    return {name: st.session_state[PREFIX + name] for name in (*names, "root", "more")}
+
+
+def _fields() -> None:
+    first, second = st.columns([2, 3], gap="small")
+    with first:
+        st.selectbox(
+            "Start from",
+            presets(),
+            key="start",
+            index=presets().index(FIRST),
+            on_change=lambda: fill(preset_values(st.session_state["start"])),
+            help="A shipped recipe; every setting that has no field here is the recipe's, or the cloned run's.",
+            **KEEP,
+        )
+    with second:
+        text = "A named source (digits, cifar10, ...), a folder or table of your own, or a Hugging Face hub id."
+        st.text_input("Data", key=PREFIX + "source", help=text, **KEEP)
+    kind, rates, seeds = st.columns([3, 2, 2], gap="small")
+    with kind:
+        meaning = "How labels (or images) of the training and validation splits are made wrong on purpose."
+        st.selectbox(
+            "Noise", list(NOISE_KINDS), format_func=NOISE_KINDS.__getitem__, key=PREFIX + "kind", help=meaning, **KEEP
+        )
+    with rates:
+        st.text_input("Rates", key=PREFIX + "rates", help="Shares of wrong labels, with commas between.", **KEEP)
+    with seeds:
+        st.text_input("Seeds", key=PREFIX + "seeds", help="Whole numbers, with commas between.", **KEEP)
+    st.pills(
+        "Methods",
+        list(METHODS),
+        selection_mode="multi",
+        format_func=METHODS.__getitem__,
+        key=PREFIX + "methods",
+        help="Every method is trained at every rate with every seed; vanilla KD and the oracle make gains comparable.",
+        **KEEP,
+    )
+    _network("Student", "student", "epochs")
+    _network("Teacher", "teacher", "teacher_epochs")
+    with st.expander("More settings"):
+        st.text_input("Folder of data sets", key=PREFIX + "root", help="Searched before the network.", **KEEP)
+        st.text_area(
+            "Settings",
+            key=PREFIX + "more",
+            height=80,
+            placeholder="influence.update=online\nstudent.optim.lr=0.1",
+            help="One key=value a line, as for `--set` on the command line.",
+            **KEEP,
+        )
+
+
+def _network(label: str, key: str, epochs: str) -> None:
+    sizes = model_sizes(st.session_state[PREFIX + "source"])
+    chosen = st.session_state[PREFIX + key]
+    options = sorted({*known_models(sizes), chosen})
+    left, right = st.columns([4, 1], gap="small")
+    with left:
+        st.selectbox(
+            label,
+            options,
+            format_func=lambda name: f"{name} · {sizes[name]:,} parameters" if sizes and name in sizes else name,
+            key=PREFIX + key,
+            help="With the number of trainable parameters for these data, once they were looked at.",
+            **KEEP,
+        )
+    with right:
+        st.number_input("Epochs", 1, 10**5 - 1, key=PREFIX + epochs, **KEEP)
+
+
+def _launch(plan: Plan) -> None:
+    cells = plan.cells()
+    done = jobs.tickets.standing_runs()
+    missing = [cell for cell in cells if cell not in done or done[cell].status().state != "done"]
+    known = [*list_runs(), *list_runs(runs_root(jobs.calibrate.folder() / "runs"))]
+    found = estimate(missing, known)
+    with st.container(horizontal=True, vertical_alignment="center"):
+        name = "1 run" if len(cells) == 1 else f"{len(cells)} runs"
+        if st.button(f"Queue {name}", type="primary", icon=":material/play_arrow:", key="queue", disabled=not missing):
+            record = jobs.submit_sweep(plan.config, **plan.grid(), data_root=plan.data_root)
+            st.session_state["sweep"] = record.id
+            st.rerun()
+        if found.unknown and not calibrating():
+            st.button(
+                "Measure the time",
+                key="calibrate",
+                type="tertiary",
+                icon=":material/timer:",
+                on_click=start_calibration,
+                args=(plan.config, plan.methods, max(plan.noise), plan.data_root),
+                help="Trains each method for a moment, in a folder of its own, to know how long an epoch takes here.",
+            )
+        st.caption(time_words(found, len(cells), len(missing)))
+
+
+def time_words(found: Estimate, cells: int, missing: int) -> str:
+    """What queueing will take."""
+    if not missing:
+        return "All of these runs are done already."
+    done = f"{cells - missing} of them are done already; " if missing < cells else ""
+    if calibrating():
+        return f"{done}:shimmer[the time is being measured]"
+    if found.unknown == missing:
+        return f"{done}how long it takes is not known before such a run was measured here."
+    least = "at least " if found.unknown else "about "
+    basis = f"going by {found.measured} done {'run' if found.measured == 1 else 'runs'}"
+    return f"{done}{least}{duration(found.seconds)} on one device, {basis}."

@@ -1,0 +1,54 @@
+"""A look at what a config would train on, before anything is trained: samples, wrong labels, networks and their sizes."""
+
+import base64
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from kdaif import models
+from kdaif.config import RunConfig
+from kdaif.data import Split, load
+
+
+def preview(config: RunConfig, data_root: Path | None = None, count: int = 8) -> dict[str, Any]:
+    """Reads the data as a run would; `UserError` for what is wrong with data or noise.
+
+    `classes`; `sizes` of the splits; `wrong`: share of the training labels known to differ from the true ones (None: unknown);
+    `samples` and `flipped`: up to `count` training samples, any and wrongly labelled or damaged ones, each with `id`, `given`,
+    `true` and a PNG as base64 in `image`; `models`: trainable parameters of every network for these data.
+    """
+    dataset = load(config.data, config.noise, config.seed, data_root)
+    train = dataset.train
+    flipped = train.flipped if train.corrupted is None else train.corrupted
+    order = np.random.default_rng(0).permutation(len(train))
+    changed = order[:0] if flipped is None else order[flipped.numpy()[order]]
+    channels = train.inputs.shape[1]
+    with torch.device("meta"):
+        sizes = {
+            name: models.parameter_count(build(len(dataset.classes), channels)) for name, build in models.MODELS.items()
+        }
+    return {
+        "classes": list(dataset.classes),
+        "sizes": {name: len(getattr(dataset, name)) for name in ("train", "validation", "test")},
+        "wrong": None if flipped is None else float(flipped.double().mean()),
+        "samples": [_sample(train, row, dataset.classes) for row in order[:count].tolist()],
+        "flipped": [_sample(train, row, dataset.classes) for row in changed[:count].tolist()],
+        "models": sizes,
+    }
+
+
+def _sample(split: Split, row: int, classes: tuple[str, ...]) -> dict[str, Any]:
+    pixels = split.inputs[row].permute(1, 2, 0).numpy()
+    image = Image.fromarray(np.ascontiguousarray(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels))
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return {
+        "id": str(split.ids[row]),
+        "given": classes[int(split.labels[row])],
+        "true": None if split.clean is None else classes[int(split.clean[row])],
+        "image": base64.b64encode(buffer.getvalue()).decode(),
+    }

@@ -1,0 +1,180 @@
+"""The Experiments page, without a browser and without a worker."""
+
+import json
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from app.ui import data_preview, launcher
+from app.ui.launcher import time_words
+from app.ui.plan import form_values, plan_of, preset_values, sweep_values
+from kdaif import jobs
+from kdaif.config import UserError
+from kdaif.estimate import Estimate
+from kdaif.jobs import worker
+from kdaif.jobs.tickets import tickets
+from kdaif.runs import cache_root, list_runs, open_run
+from tests.app.test_pages import headline, opened
+from tests.small import small
+
+PAGE = "views/experiments.py"
+
+
+@pytest.fixture(autouse=True)
+def workers(monkeypatch):
+    """Nothing is trained: a call for a worker is counted."""
+    calls = []
+    monkeypatch.setattr(worker, "ensure_worker", lambda: calls.append(1))
+    return calls
+
+
+def text_input(app: AppTest, label: str):
+    return next(element for element in app.text_input if element.label == label)
+
+
+def queued(app: AppTest) -> AppTest:
+    """The page after a sweep of 2 methods at 2 rates with 1 seed was queued."""
+    opened(app, PAGE)
+    text_input(app, "Seeds").set_value("0")
+    app.pills(key="plan methods").set_value(["kd", "oracle"])
+    app.run()
+    app.button(key="queue").click().run()
+    assert not app.exception
+    return app
+
+
+def test_an_empty_house_invites_to_the_first_sweep(app):
+    opened(app, PAGE)
+    assert headline(app).startswith("Nothing has been trained yet")
+    assert app.button(key="queue").label == "Queue 18 runs"
+    assert any("not known before" in caption.value for caption in app.caption)
+
+
+def test_a_sweep_is_queued_and_shown(app, workers):
+    queued(app)
+    assert headline(app).startswith("0 of 4 runs are done, 4 wait")
+    (sweep,) = jobs.list_sweeps()
+    assert (sweep.methods, sweep.noise, sweep.seeds) == (["kd", "oracle"], [0.0, 0.4], [0])
+    assert list(tickets()) == sweep.runs
+    assert workers
+    assert app.query_params["sweep"] == sweep.id
+    assert sum(button.key.startswith("cancel-") for button in app.button if button.key) == 4
+
+
+def test_a_run_is_cancelled_resumed_and_moved_to_the_trash(app):
+    queued(app)
+    run = open_run(jobs.list_sweeps()[0].runs[2])
+    app.button(key=f"cancel-{run.id}").click().run()
+    assert run.status().state == "cancelled"
+    assert headline(app).startswith("0 of 4 runs are done, 3 wait, 1 has stopped")
+    app.button(key=f"resume-{run.id}").click().run()
+    assert run.status().state == "queued"
+    app.button(key=f"trash-{run.id}").click().run()
+    assert (cache_root() / "trash" / run.id / "config.json").exists()
+    assert len(list_runs()) == 3
+    assert not app.exception
+
+
+def test_the_log_is_shown_and_a_run_is_cloned(app):
+    queued(app)
+    run = open_run(jobs.list_sweeps()[0].runs[1])
+    run.log_path.write_text("teacher: epoch 1 of 4\n")
+    app.button(key=f"log-{run.id}").click().run()
+    assert app.code[0].value == "teacher: epoch 1 of 4"
+    app.button(key=f"clone-{run.id}").click().run()
+    assert app.button(key="queue").label == "Queue 1 run"
+    assert (text_input(app, "Rates").value, app.pills(key="plan methods").value) == ("0", ["oracle"])
+    app.button(key="clone_sweep").click().run()
+    assert app.button(key="queue").label == "Queue 4 runs"
+
+
+def test_what_is_wrong_is_said_and_nothing_is_queued(app):
+    opened(app, PAGE)
+    text_input(app, "Rates").set_value("0, 1.4").run()
+    assert [error.value for error in app.error] == ["noise.rate: got 1.4, should be less than 1."]
+    assert not any(button.key == "queue" for button in app.button)
+    text_input(app, "Rates").set_value("0").run()
+    assert not app.error
+
+
+def test_the_summary_comes_with_the_runs(app):
+    queued(app)
+    accuracies = {("kd", 0.0): 0.9, ("oracle", 0.0): 0.91, ("kd", 0.4): 0.7}
+    for run in [open_run(run_id) for run_id in jobs.list_sweeps()[0].runs]:
+        config = run.config()
+        if (value := accuracies.get((config.method, config.noise.rate))) is not None:
+            run.write_result({"test_accuracy": value, "flipped_auroc": None, "seconds": 1.0})
+            run.write_status(state="done")
+    app.run()
+    table = app.dataframe[0].value
+    assert table["Done"].tolist() == ["1 of 1", "1 of 1", "1 of 1"]
+    assert table["Accuracy"].tolist() == ["90.0 %", "91.0 %", "70.0 %"]
+    assert table["Over vanilla KD"].tolist() == ["–", "+1.0", "–"]
+
+
+def test_the_data_are_shown_once_they_were_read(app, monkeypatch):
+    opened(app, PAGE)
+    app.button(key="look").click()
+    started = []
+    monkeypatch.setattr(data_preview, "launch", lambda name, command, environment: started.append((name, command)))
+    app.run()
+    ((name, command),) = started
+    assert command[3] == "preview"
+    sample = {"id": "x", "given": "3", "true": "8"}
+    found = {"classes": ["3", "8"], "sizes": {"train": 20, "validation": 5, "test": 5}, "wrong": 0.4}
+    found |= {"samples": [sample], "flipped": [sample], "models": {"digits-cnn": 12345, "digits-cnn-small": 678}}
+    job = jobs.Job(name, command, 1, 0.0, 0.0)
+    job.log_path.parent.mkdir(parents=True, exist_ok=True)
+    job.log_path.write_text(f"reading\n{json.dumps(found)}\n")
+    monkeypatch.setattr(data_preview, "find_job", lambda wanted: job if wanted == name else None)
+    app.run()
+    assert not app.exception
+    assert any("20 training, 5 validation and 5 test samples of 2 classes; 40 %" in c.value for c in app.caption)
+    assert app.text[0].value == "3 → 8: x"
+    student = next(element for element in app.selectbox if element.label == "Student")
+    assert "digits-cnn-small · 678 parameters" in student.options
+
+
+# --- the plan, without widgets ---------------------------------------------------------------------------------------
+
+
+def test_the_form_of_a_preset_is_that_preset():
+    plan = plan_of(preset_values("digits"))
+    assert plan.config == small().model_validate(form_values(plan.config)["base"])
+    assert (plan.methods, plan.noise, plan.seeds) == (["kd", "kd-aif", "oracle"], [0.0, 0.4], [0, 1, 2])
+    assert len(plan.cells()) == 18
+
+
+def test_a_cloned_run_keeps_every_setting():
+    config = small("method=oracle", "seed=5")
+    assert plan_of(form_values(config)).cells() == [config]
+
+
+def test_a_cloned_sweep_is_the_sweep():
+    record = jobs.submit_sweep(small(), methods=["kd", "ce"], noise=[0.0, 0.3], seeds=[1, 2])
+    assert [jobs.standing(cell).id for cell in plan_of(sweep_values(record)).cells()] == record.runs
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"methods": []}, "Methods: none is chosen"),
+        ({"seeds": "a"}, "Seeds: got 'a', takes numbers with commas between"),
+        ({"more": "student.optim.lr=-1"}, "student.optim.lr: got -1"),
+        ({"root": "/nowhere at all"}, "Folder of data sets: got '/nowhere at all'"),
+        ({"kind": "matrix"}, "noise.kind 'matrix' needs noise.matrix"),
+    ],
+)
+def test_a_wrong_plan_is_one_sentence(change, said):
+    with pytest.raises(UserError) as error:
+        plan_of(preset_values("digits") | change)
+    assert str(error.value).startswith(said)
+
+
+def test_the_time_is_told_with_what_it_rests_on(monkeypatch):
+    assert time_words(Estimate(90.0, 3, 0), 4, 4) == "about 1 min 30 s on one device, going by 3 done runs."
+    partly = time_words(Estimate(90.0, 1, 1), 4, 2)
+    assert partly == "2 of them are done already; at least 1 min 30 s on one device, going by 1 done run."
+    assert time_words(Estimate(0.0, 0, 0), 4, 0) == "All of these runs are done already."
+    monkeypatch.setattr(launcher, "calibrating", lambda: True)
+    assert "is being measured" in time_words(Estimate(0.0, 0, 4), 4, 4)

@@ -1,0 +1,46 @@
+import itertools
+
+import pytest
+
+from kdaif import jobs
+from kdaif.config import UserError
+from kdaif.jobs.grid import cells
+from kdaif.jobs.tickets import tickets
+from kdaif.methods import METHODS
+from kdaif.runs import cache_root, list_runs, open_run, tables
+from tests.small import small
+
+GRID = {"methods": ["kd", "oracle"], "noise": [0.0, 0.3], "seeds": [0, 1]}
+
+
+def test_the_cells_of_one_teacher_stand_together_and_each_once():
+    found = [(cell.noise.rate, cell.seed, cell.method) for cell in cells(small(), **GRID)]
+    assert found == list(itertools.product(GRID["noise"], GRID["seeds"], GRID["methods"]))
+    assert len(cells(small(), methods=["kd", "kd"], noise=[0.1, 0.1], seeds=[0])) == 1
+
+
+def test_the_methods_known_without_torch_are_those_there_are():
+    assert tables.METHODS.keys() == METHODS.keys()
+
+
+def test_a_queued_sweep_is_recorded_and_queued_again_without_a_double():
+    record = jobs.submit_sweep(small(), **GRID)
+    assert [open_run(run).config() for run in record.runs] == cells(small(), **GRID)
+    assert list(tickets()) == record.runs
+    again = jobs.submit_sweep(small(), **GRID)
+    assert again.runs == record.runs
+    assert len(list_runs()) == 8
+    assert [sweep.id for sweep in jobs.list_sweeps()] == sorted([record.id, again.id], reverse=True)
+    assert (record.config["data"]["train_size"], record.methods, record.noise) == (250, ["kd", "oracle"], [0.0, 0.3])
+
+
+def test_a_damaged_record_is_left_out():
+    record = jobs.submit_sweep(small(), **GRID)
+    (cache_root() / "sweeps" / "zzz.json").write_text("{}")
+    assert [sweep.id for sweep in jobs.list_sweeps()] == [record.id]
+
+
+def test_nothing_is_queued_where_something_is_wrong():
+    with pytest.raises(UserError, match="--methods: got 'foo'"):
+        jobs.submit_sweep(small(), methods=["kd", "foo"], noise=[0.0], seeds=[0])
+    assert (list_runs(), jobs.list_sweeps()) == ([], [])
