@@ -132,7 +132,8 @@ def _launch(plan: Plan) -> None:
                 args=(plan.config, plan.methods, max(plan.noise), plan.data_root),
                 help="Trains each method for a moment, in a folder of its own, to know how long an epoch takes here.",
             )
-        st.caption(time_words(found, len(cells), len(missing)))
+        words = time_words(found, len(cells), len(missing))
+        st.caption(words[0].upper() + words[1:])
 
 
 def time_words(found: Estimate, cells: int, missing: int) -> str:

@@ -37,7 +37,7 @@ def _panel() -> None:
         st.rerun()
     ordered = frame.assign(order=frame["state"].map(ORDER.index)).sort_values("order", kind="stable")
     with st.container(
-        height=min(58 * len(ordered) + 34, 330) if len(ordered) else "content", border=True, key="queue_rows"
+        height=min(53 * len(ordered) + 20, 330) if len(ordered) else "content", border=True, key="queue_rows"
     ):
         if ordered.empty:
             st.caption("No run yet.")

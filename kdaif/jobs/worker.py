@@ -6,12 +6,13 @@ Killed at any moment, it loses nothing: trainers are detached and go on, and the
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from filelock import FileLock, Timeout
 
@@ -96,6 +97,7 @@ class _Worker:
             signal.signal(number, lambda *_: self.stop.set())
         last = time.monotonic()
         while not self.stop.wait(LOOK_SECONDS):
+            self.consumer.check_worker_health()
             if self._fill() or self.in_hand:
                 last = time.monotonic()
             elif (idle is not None and time.monotonic() - last > idle) or not cache_root().is_dir():
@@ -106,12 +108,13 @@ class _Worker:
     def _fill(self) -> int:
         """Put into the queue what has a ticket and is not there; the number of tickets."""
         wanted = tickets()
-        if missing := wanted.keys() - waiting(self.huey) - self.in_hand:
-            for run_id, ticket in wanted.items():
-                if run_id in missing:
-                    # what still runs since the last worker holds its device: it comes first
-                    urgent = 10**6 if _running(run_id) else 0
-                    self.put(run_id, priority=ticket.priority + urgent)
+        with suppress(sqlite3.Error):  # a full disk, a file in use: the tickets are still there at the next look
+            if missing := wanted.keys() - waiting(self.huey) - self.in_hand:
+                for run_id, ticket in wanted.items():
+                    if run_id in missing:
+                        # what still runs since the last worker holds its device: it comes first
+                        urgent = 10**6 if _running(run_id) else 0
+                        self.put(run_id, priority=ticket.priority + urgent)
         return len(wanted)
 
     def train(self, run_id: str) -> None:

@@ -13,7 +13,7 @@ from tests.e2e.screenshots import settle
 from tests.e2e.server import ROOT, dashboard
 
 pytestmark = pytest.mark.e2e
-LONG = {"timeout": 240_000}
+LONG = {"timeout": 600_000}
 # small digits runs; long enough in epochs for one to be cancelled half-way
 MORE = ["device=cpu", "data.train_size=250", "data.test_size=50", "data.validation=0.2", "checkpoint_every=2"]
 
