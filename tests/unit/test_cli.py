@@ -227,7 +227,7 @@ def test_compare(said, run):
     for each in (run, other):
         each.write_result({**each.result(), "noise": 0.4, "seed": each.config().seed})
     result = said("compare", run.id, other.path)
-    assert result.keys() == {"runs", "per_class", "rank_shift"}
+    assert result.keys() == {"runs", "per_class", "rank_shift", "robustness"}
     assert [line["run_id"] for line in result["runs"]] == [run.id, other.id]
     assert all(len(values) == 2 for values in result["per_class"].values())
     assert result["rank_shift"][0]["reference"] == run.id

@@ -166,7 +166,7 @@ def test_a_run_that_another_process_trains_is_waited_for(config, monkeypatch):
     other.write_status(state="running")
 
     def finish(seconds):
-        other.write_result({**row("ce", 0.3, 0.5), "run_id": other.id})
+        other.write_result({**row("ce", 0.3, 0.5), "run_id": other.id, "seed": 0})
         other.write_status(state="done")
 
     monkeypatch.setattr(module.time, "sleep", finish)
