@@ -11,7 +11,8 @@ from PIL import Image
 
 from kdaif import models
 from kdaif.config import RunConfig
-from kdaif.data import Split, load
+from kdaif.data import Dataset, Split, load
+from kdaif.fit import new_model
 
 
 def preview(config: RunConfig, data_root: Path | None = None, count: int = 8) -> dict[str, Any]:
@@ -19,36 +20,46 @@ def preview(config: RunConfig, data_root: Path | None = None, count: int = 8) ->
 
     `classes`; `sizes` of the splits; `wrong`: share of the training labels known to differ from the true ones (None: unknown);
     `samples` and `flipped`: up to `count` training samples, any and wrongly labelled or damaged ones, each with `id`, `given`,
-    `true` and a PNG as base64 in `image`; `models`: trainable parameters of every network for these data.
+    `true` and a PNG as base64 in `image`, or `text`; `models`: trainable parameters of the networks for these data.
     """
     dataset = load(config.data, config.noise, config.seed, data_root)
     train = dataset.train
     flipped = train.flipped if train.corrupted is None else train.corrupted
     order = np.random.default_rng(0).permutation(len(train))
     changed = order[:0] if flipped is None else order[flipped.numpy()[order]]
-    channels = train.inputs.shape[1]
-    with torch.device("meta"):
-        sizes = {
-            name: models.parameter_count(build(len(dataset.classes), channels)) for name, build in models.MODELS.items()
-        }
     return {
         "classes": list(dataset.classes),
         "sizes": {name: len(getattr(dataset, name)) for name in ("train", "validation", "test")},
         "wrong": None if flipped is None else float(flipped.double().mean()),
         "samples": [_sample(train, row, dataset.classes) for row in order[:count].tolist()],
         "flipped": [_sample(train, row, dataset.classes) for row in changed[:count].tolist()],
-        "models": sizes,
+        "models": _sizes(config, dataset),
     }
 
 
+def _sizes(config: RunConfig, dataset: Dataset) -> dict[str, int]:
+    """Parameters of every network for images; for sentences, where a network may be a download, of the config's two."""
+    if dataset.vocabulary is not None:
+        named = {"student.model": config.student.model, "teacher.model": config.teacher.model}
+        built = {name: new_model(name, dataset, torch.device("cpu"), field) for field, name in named.items()}
+        return {name: models.parameter_count(network) for name, network in built.items()}
+    channels = dataset.train.inputs.shape[1]
+    with torch.device("meta"):
+        return {
+            name: models.parameter_count(build(len(dataset.classes), channels)) for name, build in models.MODELS.items()
+        }
+
+
 def _sample(split: Split, row: int, classes: tuple[str, ...]) -> dict[str, Any]:
+    words = {
+        "id": str(split.ids[row]),
+        "given": classes[int(split.labels[row])],
+        "true": None if split.clean is None else classes[int(split.clean[row])],
+    }
+    if split.texts is not None:
+        return words | {"text": " / ".join(split.texts[row])}
     pixels = split.inputs[row].permute(1, 2, 0).numpy()
     image = Image.fromarray(np.ascontiguousarray(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels))
     buffer = io.BytesIO()
     image.save(buffer, "PNG")
-    return {
-        "id": str(split.ids[row]),
-        "given": classes[int(split.labels[row])],
-        "true": None if split.clean is None else classes[int(split.clean[row])],
-        "image": base64.b64encode(buffer.getvalue()).decode(),
-    }
+    return words | {"image": base64.b64encode(buffer.getvalue()).decode()}

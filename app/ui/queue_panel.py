@@ -35,7 +35,9 @@ def _panel() -> None:
     frame = _chosen(runs_frame())
     if _standing(frame) != st.session_state["queue seen"] or st.session_state.pop("redraw", False):
         st.rerun()
-    ordered = frame.assign(order=frame["state"].map(ORDER.index)).sort_values("order", kind="stable")
+    waiting = frame["state"] == "queued"
+    in_turn = pd.concat([frame[waiting].iloc[::-1], frame[~waiting]])  # what waits: the next one first
+    ordered = in_turn.assign(order=in_turn["state"].map(ORDER.index)).sort_values("order", kind="stable")
     with st.container(
         height=min(53 * len(ordered) + 20, 330) if len(ordered) else "content", border=True, key="queue_rows"
     ):

@@ -2,13 +2,15 @@ import base64
 import io
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
 from kdaif import models
-from kdaif.config import UserError
+from kdaif.config import UserError, load_config
 from kdaif.data import load
 from kdaif.preview import preview
+from tests.sentences import SMALL_TEXT, write_sentences
 from tests.small import small
 
 
@@ -43,3 +45,13 @@ def test_clean_and_damaged_data_and_wrong_data():
     assert all(sample["given"] == sample["true"] for sample in damaged["flipped"])
     with pytest.raises(UserError, match=r"noise\.kind: got 'foo'"):
         preview(small("noise.kind=foo"))
+
+
+def test_sentences_are_shown_as_they_are(tmp_path):
+    folder = write_sentences(tmp_path / "sentences")
+    config = load_config("reviews-minilm-small", [*SMALL_TEXT, f"data.source={folder}"])
+    found = preview(config)
+    texts = pd.read_parquet(folder / "train.parquet")["text"].tolist()
+    assert all(sample["text"] in texts and "image" not in sample for sample in found["samples"])
+    assert found["models"].keys() == {"bert-micro", "distilbert-micro"}
+    assert all(size > 1000 for size in found["models"].values())
