@@ -7,10 +7,10 @@ import pytest
 from PIL import Image
 
 from kdaif import models
-from kdaif.config import UserError, load_config
+from kdaif.config import UserError
 from kdaif.data import load
 from kdaif.preview import preview
-from tests.sentences import SMALL_TEXT, write_sentences
+from tests.sentences import small_text, write_sentences
 from tests.small import small
 
 
@@ -49,8 +49,7 @@ def test_clean_and_damaged_data_and_wrong_data():
 
 def test_sentences_are_shown_as_they_are(tmp_path):
     folder = write_sentences(tmp_path / "sentences")
-    config = load_config("reviews-minilm-small", [*SMALL_TEXT, f"data.source={folder}"])
-    found = preview(config)
+    found = preview(small_text(folder))
     texts = pd.read_parquet(folder / "train.parquet")["text"].tolist()
     assert all(sample["text"] in texts and "image" not in sample for sample in found["samples"])
     assert found["models"].keys() == {"bert-micro", "distilbert-micro"}
