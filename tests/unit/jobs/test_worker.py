@@ -122,13 +122,17 @@ def test_the_gpus_are_counted_without_torch(monkeypatch, tmp_path):
 def test_one_worker_a_machine_trains_what_was_queued_and_ends_at_a_signal():
     environment = {**os.environ, **same_program()}
     run = jobs.submit(small())
-    with subprocess.Popen(WORKER, env=environment) as first:
+    first = subprocess.Popen(WORKER, env=environment)
+    try:
         wait(jobs.worker.worker_alive, 60)
         second = subprocess.run(WORKER, env=environment, capture_output=True, text=True, timeout=60, check=True)
         assert second.stdout == "another worker serves this machine\n"
-        wait(lambda: run.status().state == "done" and not tickets(), 120)
+        wait(lambda: run.status().state == "done" and not tickets(), 300)
         first.send_signal(signal.SIGTERM)
         assert first.wait(20) == 0
+    finally:
+        first.kill()
+        first.wait()
     assert run.log_path.read_text()
 
 
