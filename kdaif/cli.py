@@ -306,6 +306,8 @@ def _progress(config: RunConfig) -> "ProgressBar":
 
 def _finish(result: dict[str, Any], as_json: bool) -> None:
     _show_rows([result])
+    if cut := result.get("truncated"):
+        say(f"{cut:,} training sentences were longer than data.max_tokens and lost their ends")
     emit(as_json, result)
 
 

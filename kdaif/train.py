@@ -326,6 +326,7 @@ class _Training:
             "flipped_auroc": None if pd.isna(last["flipped_auroc"]) else float(last["flipped_auroc"]),
             "downweighted": float((weight < 0.5).mean()),
             **{f"test_{name}": float(last[f"test_{name}"]) for name in self.dataset.figures},
+            **({"truncated": self.dataset.truncated} if self.dataset.vocabulary else {}),
         }
 
 

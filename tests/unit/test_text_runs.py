@@ -1,5 +1,6 @@
 """Sentences through the same loop, weights and run folders as images."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import pandas as pd
 import pytest
 
 from kdaif.audit.checkpoint import open_case
+from kdaif.cli import main
 from kdaif.config import UserError
 from kdaif.data.corpora import GLUE
 from kdaif.report import ranked
@@ -82,6 +84,20 @@ def test_every_method_takes_sentences(films: Path, method: str) -> None:
     run, result = trained(films, f"method={method}", *short)
     assert run.status().state == "done"
     assert result["method"] == method
+
+
+def test_the_command_says_how_many_sentences_lost_their_ends(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_sentences(tmp_path / "films", train=60, test=20, long="tedious film " * 5000)
+    pd.read_parquet(folder / "test.parquet").assign(long="a film").to_parquet(folder / "test.parquet")
+    (tmp_path / "run.json").write_text(small_text(folder, "data.columns.text=long", "student.optim.epochs=1").to_json())
+    with pytest.raises(SystemExit) as end:
+        main(["train", str(tmp_path / "run.json"), "--json"])
+    said = capsys.readouterr()
+    assert end.value.code == 0
+    assert "48 training sentences were longer than data.max_tokens and lost their ends" in said.err + said.out
+    assert json.loads(said.out.splitlines()[-1])["truncated"] == 48
 
 
 def test_two_runs_of_a_seed_are_the_same(films: Path) -> None:
