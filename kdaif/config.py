@@ -63,6 +63,7 @@ class DataConfig(Section):
     split_seed: Seed = 0  # decides subset and validation cut; apart from `seed`, so that seeds share their splits
     # long tail put into train alone: its first class is this many times as frequent as its last; validation and test stay
     imbalance: Annotated[float, Field(ge=1, le=1e6)] = 1.0
+    edits: str | None = None  # a csv of training samples by id: left out where `label` is empty, else given that label
     image_size: Pixels | None = None  # resize to this many pixels square; None: as they are
     augment: str = "none"  # none, shift, crop-flip
     tokenizer: str = "bpe"  # text: bpe (learnt from the training sentences), minilm, a folder or a hub id

@@ -9,7 +9,6 @@ import streamlit as st
 from streamlit.errors import StreamlitAPIException
 
 from app.ui.look import STATE_WORDS
-from app.ui.selection import ALL_CLASSES, SHOWS, Selection
 from app.ui.store import runs_frame
 from kdaif.runs import Run, open_run
 from kdaif.runs.tables import rows
@@ -50,7 +49,7 @@ def remember(key: str, value: Any) -> None:
 
 
 def linked_choice(
-    label: str, options: list[str], default: str, key: str, titles: Mapping[str, str], meaning: str
+    label: str, options: list[str], default: str, key: str, titles: Mapping[str, str], meaning: str, width: int = 430
 ) -> str:
     """A choice among ids that are shown by their titles; the id stands in the URL.
 
@@ -68,7 +67,7 @@ def linked_choice(
         format_func=titles.__getitem__,
         key=key,
         persist_state="session",
-        width=430,
+        width=width,
         help=meaning,
     )
     if wanted != chosen:
@@ -82,7 +81,7 @@ def runs_with_epochs() -> pd.DataFrame:
     return frame[frame["epoch"] > 0]
 
 
-def run_choice() -> Run:
+def run_choice(width: int = 430) -> Run:
     """The run to look at; the newest KD-AIF run unless the URL or the user says otherwise."""
     frame = runs_with_epochs()
     options = list(frame["run_id"])
@@ -95,7 +94,7 @@ def run_choice() -> Run:
     default = weighted.iloc[0] if len(weighted) else options[0]
     titles = {row.run_id: _run_title(row) for row in rows(frame)}
     return open_run(
-        linked_choice("Run", options, default, "run", titles, "One training run: a method, a seed, a setting.")
+        linked_choice("Run", options, default, "run", titles, "One training run: a method, a seed, a setting.", width)
     )
 
 
@@ -119,50 +118,11 @@ def epoch_choice(run: Run) -> int:
         format_func=lambda number: str(number or f"{epochs[-1]} (latest)"),
         key="epoch",
         bind="query-params",
-        width=230,
+        width=190,
         help="All values on this page are those measured in this epoch of the student's training.",
     )
     remember("epoch", chosen or None)
     return chosen or epochs[-1]
-
-
-def class_choice(classes: tuple[str, ...]) -> str:
-    options = [ALL_CLASSES, *classes]
-    keep_valid("class", options)
-    chosen = st.selectbox(
-        "Given label", options, key="class", bind="query-params", width=150, help="Only samples with this given label."
-    )
-    remember("class", chosen)
-    return chosen
-
-
-def show_choice(flips_known: bool) -> str:
-    options = list(SHOWS) if flips_known else list(SHOWS)[:3]
-    keep_valid("show", options)
-    chosen = st.selectbox(
-        "Show",
-        options,
-        key="show",
-        bind="query-params",
-        width=170,
-        help="Where the wrong labels are known, also what KD-AIF missed and where it was wrong.",
-    )
-    remember("show", chosen)
-    return chosen
-
-
-def range_choice(table: pd.DataFrame, given: str, show: str) -> Selection:
-    """The field and the ends of its range, in a row; with class and show they are the selection."""
-    with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
-        field = _field_choice(table)
-        selection = Selection(given, show, field, _end_choice("from"), _end_choice("to"))
-        st.button("Clear", on_click=clear_range, type="tertiary", key="clear", disabled=selection.range is None)
-    return selection
-
-
-def clear_range() -> None:
-    """Open both ends of the range: it belongs to one field."""
-    st.session_state["from"] = st.session_state["to"] = None
 
 
 def sample_choice(samples: int) -> int | None:
@@ -176,15 +136,21 @@ def sample_choice(samples: int) -> int | None:
         1,
         key="sample",
         bind="query-params",
-        placeholder="sample no.",
+        placeholder="no.",
         label_visibility="collapsed",
-        width=150,
+        width=120,
     )
     remember("sample", chosen)
     return chosen
 
 
-def _field_choice(table: pd.DataFrame) -> str:
+def open_range() -> None:
+    """Open both ends of the range: it belongs to one field."""
+    st.session_state["from"] = st.session_state["to"] = None
+
+
+def field_choice(table: pd.DataFrame) -> str:
+    """The field whose range selects."""
     measured = [field for field in ("weight", "influence") if table[field].notna().any()]
     keep_valid("field", measured)
     chosen = st.segmented_control(
@@ -193,7 +159,7 @@ def _field_choice(table: pd.DataFrame) -> str:
         default=measured[0],
         required=True,
         key="field",
-        on_change=clear_range,
+        on_change=open_range,
         bind="query-params",
         format_func=str.capitalize,
         label_visibility="collapsed",
@@ -202,7 +168,7 @@ def _field_choice(table: pd.DataFrame) -> str:
     return chosen
 
 
-def _end_choice(name: str) -> float | None:
+def end_choice(name: str) -> float | None:
     """One end of the selected range; None leaves it open."""
     chosen = st.number_input(
         name,

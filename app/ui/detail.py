@@ -1,43 +1,83 @@
-"""The primary sample: picture, what was given and what the networks say, and its course over the epochs."""
+"""The primary sample: what was given, what the networks say, and the rooms that open behind it."""
+
+from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
 import streamlit as st
 
-from app.ui.figures import CONFIG, trajectory_figure
+from app.ui.act import act
+from app.ui.controls import keep_valid
+from app.ui.explanation import explanation
+from app.ui.figures import CONFIG, course_figure
 from app.ui.gallery import png, raters_line, sentences_of
 from app.ui.look import GLOSSARY, VERDICT_COLORS, VERDICT_SIGNS, ink, percent
-from app.ui.store import trajectory_of
+from app.ui.neighbours import neighbours
+from app.ui.store import courses_of
 from kdaif.runs import Run
 
+ROOMS = {"course": "Course", "why": "Heat map", "near": "Neighbours", "act": "Act"}
 
-def detail(run: Run, table: pd.DataFrame, row: int, field: str, epoch: int, inputs: np.ndarray | None) -> None:
+
+def detail(
+    run: Run, table: pd.DataFrame, row: int, epoch: int, inputs: np.ndarray | None, on_pick: Callable[[int], None]
+) -> None:
     """The panel of one sample; `row` is its index in training order."""
     sample = table.iloc[row]
+    _facts(sample, row, inputs)
+    room = _room_choice(inputs is not None)
+    if room == "course":
+        _course(run, row, epoch, sample["given"])
+    elif room == "act":
+        act(run, table, row)
+    elif room == "near":
+        neighbours(run, table, row, inputs, on_pick)
+    elif inputs is not None:
+        explanation(run, sample, row, inputs)
+
+
+def _facts(sample: pd.Series, row: int, inputs: np.ndarray | None) -> None:
     panel = st.container(horizontal=True, gap="small")
     with panel:
         if inputs is None:
             sentence_panel(sample)
         else:
-            st.image(png(inputs[row], 160), width=128, alt=f"Sample {row}, given label {sample['given']}")
+            st.image(png(inputs[row], 128), width=112, alt=f"Sample {row}, given label {sample['given']}")
     with panel.container(gap="xsmall"):
         verdict = ink(f"{VERDICT_SIGNS[sample['verdict']]} {sample['verdict']}", VERDICT_COLORS[sample["verdict"]])
         st.markdown(f"**Sample {row}** · {verdict}", help=sample["id"])
         st.markdown("  \n".join(opinions(sample)))
-    influence = "–" if np.isnan(sample["influence"]) else f"{sample['influence']:+.1f}".replace("-", "−")
-    with st.container(horizontal=True, gap="medium"):
-        st.markdown(f"Influence **{influence}**", help=GLOSSARY["Influence"], width="content")
-        st.markdown(f"Weight **{sample['weight']:.2f}**", help=GLOSSARY["Weight"], width="content")
-        st.markdown(f"Loss **{sample['loss']:.2f}**", help=GLOSSARY["Loss"], width="content")
-    epochs, values, crowd = trajectory_of(run, field, row)
-    if np.isnan(values).all():
-        st.caption(f"This run measured no {field}.")
-        return
+        influence = "–" if np.isnan(sample["influence"]) else f"{sample['influence']:+.1f}".replace("-", "−")
+        weight = "–" if np.isnan(sample["weight"]) else f"{sample['weight']:.2f}"
+        st.markdown(
+            f"Influence **{influence}** · weight **{weight}** · loss **{sample['loss']:.2f}**",
+            help=" ".join(f"**{term}.** {GLOSSARY[term]}" for term in ("Influence", "Weight", "Loss")),
+        )
+
+
+def _room_choice(pictures: bool) -> str:
+    options = [room for room in ROOMS if pictures or room != "why"]
+    keep_valid("room", options)
+    return st.segmented_control(
+        "What to see of the sample",
+        options,
+        default=options[0],
+        required=True,
+        key="room",
+        bind="query-params",
+        format_func=ROOMS.__getitem__,
+        label_visibility="collapsed",
+    )
+
+
+def _course(run: Run, row: int, epoch: int, given: str) -> None:
+    epochs, courses = courses_of(run, ("weight", "influence", "loss"), row)
+    last = ", ".join(f"{field} {values[-1, 0]:.2f}" for field, values in courses.items())
     st.plotly_chart(
-        trajectory_figure(epochs, values, crowd, field, epoch),
-        key="trajectory",
+        course_figure(epochs, courses, epoch, f"all given {given}"),
+        key="course",
         config=CONFIG,
-        alt=f"The {field} of sample {row} over {len(epochs)} epochs, last {values[-1]:.2f}",
+        alt=f"The course of sample {row} over {len(epochs)} epochs; at the end {last}",
     )
 
 

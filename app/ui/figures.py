@@ -1,13 +1,14 @@
 """Figures as pure functions: frame in, Plotly figure out. Colours are readable on the light and the dark theme alike."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
+from plotly.subplots import make_subplots
 
-from app.ui.look import ACCENT, HARMFUL, HELPFUL, METHOD_COLORS, NEUTRAL, VERDICT_COLORS, VERDICT_SIGNS, percent, points
+from app.ui.look import ACCENT, METHOD_COLORS, NEUTRAL, VERDICT_COLORS, VERDICT_SIGNS, percent, points
 from kdaif.runs.tables import method_rank, rows
 
 GRID = "rgba(128, 134, 140, 0.22)"
@@ -131,27 +132,6 @@ def curves_figure(curves: pd.DataFrame) -> go.Figure:
     return styled(figure, height=255, legend=True)
 
 
-def class_figure(differences: pd.DataFrame) -> go.Figure:
-    """Per-class difference to vanilla KD in points; columns class, difference, std. Above zero = KD-AIF is better."""
-    ordered = differences.sort_values("difference", ascending=False)
-    better = ordered["difference"] >= 0
-    figure = go.Figure()
-    figure.add_bar(
-        x=ordered["class"],
-        y=100 * ordered["difference"],
-        marker={"color": np.where(better, HELPFUL, HARMFUL), "opacity": 0.9},
-        error_y={"array": 100 * ordered["std"], "color": NEUTRAL, "thickness": 1.2, "width": 3},
-        hovertemplate="%{x}: %{y:+.1f} points<extra></extra>",
-        text=[points(value) for value in ordered["difference"]] if len(ordered) <= 20 else None,
-        insidetextanchor="start",
-        cliponaxis=False,
-    )
-    figure.update_layout(uniformtext={"minsize": 11, "mode": "show"})
-    figure.update_yaxes(title="points over vanilla KD", zeroline=True)
-    figure.update_xaxes(showgrid=False, type="category")
-    return styled(figure, height=205)
-
-
 def histogram_figure(
     values: np.ndarray, verdicts: np.ndarray, field: str, chosen: tuple[float, float] | None, bins: int = 48
 ) -> go.Figure:
@@ -178,38 +158,40 @@ def histogram_figure(
     figure.update_layout(newselection={"line": {"color": ACCENT, "width": 1.5, "dash": "solid"}})
     figure.update_xaxes(title=FIELD_TITLES[field], fixedrange=True)
     figure.update_yaxes(title="samples", fixedrange=True)
-    return styled(figure, height=180, legend=True)
+    return styled(figure, height=130, legend=True)
 
 
-def trajectory_figure(
-    epochs: Sequence[int], values: np.ndarray, crowd: np.ndarray, field: str, current: int
-) -> go.Figure:
-    """One sample's weight or influence over epochs, before the middle 80 % of the `crowd` (epochs, samples)."""
-    low, middle, high = np.nanpercentile(crowd, [10, 50, 90], axis=1)
-    figure = go.Figure()
-    add_band(figure, epochs, low, high, NEUTRAL, 0.2, name="80 % of all samples")
-    figure.add_scatter(
-        x=epochs,
-        y=middle,
-        mode="lines",
-        line={"color": NEUTRAL, "width": 1, "dash": "dot"},
-        name="median",
-        hoverinfo="skip",
-    )
-    figure.add_scatter(
-        x=epochs,
-        y=values,
-        mode="lines+markers" if len(epochs) <= 40 else "lines",
-        line={"color": ACCENT, "width": 2.5},
-        marker={"size": 5},
-        name="this sample",
-        hovertemplate="epoch %{x}: %{y:.2f}<extra></extra>",
-    )
+def course_figure(epochs: Sequence[int], courses: Mapping[str, np.ndarray], current: int, crowd: str) -> go.Figure:
+    """One sample's fields over the epochs, one below the other, each before the middle 80 % of its crowd.
+
+    `courses`: field -> (epochs, 1 + crowd), the sample in column 0; `crowd` says who they are.
+    """
+    figure = make_subplots(len(courses), 1, shared_xaxes=True, vertical_spacing=0.07)
+    for place, (field, values) in enumerate(courses.items(), 1):
+        low, middle, high = np.nanpercentile(values, [10, 50, 90], axis=1)
+        first, at = place == 1, {"row": place, "col": 1}
+        add_band(figure, epochs, low, high, NEUTRAL, 0.2, name=f"80 % of {crowd}", showlegend=first, **at)
+        line = {"color": NEUTRAL, "width": 1, "dash": "dot"}
+        figure.add_scatter(
+            x=epochs, y=middle, mode="lines", line=line, name="median", hoverinfo="skip", showlegend=first, **at
+        )
+        figure.add_scatter(
+            x=epochs,
+            y=values[:, 0],
+            mode="lines+markers" if len(epochs) <= 40 else "lines",
+            line={"color": ACCENT, "width": 2.5},
+            marker={"size": 4},
+            name="this sample",
+            showlegend=first,
+            hovertemplate=f"epoch %{{x}}: {field} %{{y:.2f}}<extra></extra>",
+            **at,
+        )
+        figure.update_yaxes(title=field, nticks=3, **at)
+        if field in NEUTRAL_AT:
+            figure.add_hline(y=NEUTRAL_AT[field], line={"color": GRID, "width": 1.5}, **at)
     figure.add_vline(x=current, line={"color": NEUTRAL, "width": 1})
-    figure.add_hline(y=NEUTRAL_AT[field], line={"color": GRID, "width": 1.5})
-    figure.update_xaxes(title="epoch")
-    figure.update_yaxes(title=FIELD_TITLES[field].split(" (")[0])
-    return styled(figure, height=165, legend=True)
+    figure.update_xaxes(title="epoch", title_standoff=0, row=len(courses), col=1)
+    return styled(figure, height=52 + 49 * len(courses), legend=True)
 
 
 def add_band(figure: go.Figure, x: Any, low: Any, high: Any, color: str, alpha: float = 0.18, **trace: Any) -> None:

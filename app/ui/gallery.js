@@ -68,13 +68,29 @@ export default function (component) {
     return button
   }
 
+  const thumbnail = sample => {
+    const box = make(sample.row === null ? "div" : "button", "tile thumbnail")
+    if (sample.row === null) box.setAttribute("role", "img")
+    else {
+      box.type = "button"
+      box.dataset.row = sample.row
+      box.onclick = () => setTriggerValue("picked", sample.row)
+    }
+    box.setAttribute("aria-label", sample.description)
+    box.title = sample.description
+    const figure = make("div", "label muted", sample.figure)
+    figure.style.color = sample.color
+    box.append(picture(sample), make("div", "label", sample.label), figure)
+    return box
+  }
+
   root.style.setProperty("--columns", data.columns)
   root.replaceChildren(
     ...data.groups.flatMap(group => {
       const title = make("h3", "title", group.title)
-      const tiles = make("div", "tiles")
-      if (group.samples.some(sample => sample.sentences.length)) tiles.classList.add("lines")
-      tiles.append(...group.samples.map(tile))
+      const lines = (group.samples ?? []).some(sample => sample.sentences.length)
+      const tiles = make("div", group.thumbnails ? "tiles small" : lines ? "tiles lines" : "tiles")
+      tiles.append(...(group.thumbnails ? group.thumbnails.map(thumbnail) : group.samples.map(tile)))
       return [title, tiles]
     }),
   )

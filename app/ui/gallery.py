@@ -52,6 +52,17 @@ def gallery(
     _GALLERY(key=key, data=data, on_picked_change=picked)
 
 
+def thumbnails(groups: Mapping[str, list[dict[str, Any]]], key: str, on_pick: Callable[[int], None]) -> None:
+    """Rows of small tiles with a picture, a label and a figure; only those with a `row` can be picked."""
+
+    def picked() -> None:
+        if (row := st.session_state[key].picked) is not None:
+            on_pick(int(row))
+
+    shown = [{"title": title, "thumbnails": samples} for title, samples in groups.items() if samples]
+    _GALLERY(key=key, data={"primary": None, "columns": 6, "groups": shown}, on_picked_change=picked)
+
+
 def tile(sample: Any, inputs: np.ndarray | None) -> dict[str, Any]:
     """What a tile shows of a row of the sample table (a named tuple)."""
     flipped = None if pd.isna(sample.flipped) else bool(sample.flipped)

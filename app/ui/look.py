@@ -43,6 +43,11 @@ GLOSSARY: Mapping[str, str] = MappingProxyType(
         "Kendall tau": "Pairs of samples that two rankings order alike, less those they order apart: 1 to −1, chance 0.",
         "Top-k overlap": "How many of the k most harmful samples two runs have in common; chance is k / n.",
         "Data map": "Every sample by its mean over the epochs and its variability: easy, ambiguous and hard ones part.",
+        "Foretold": "The change of accuracy on validation when only the student's last layer is fitted anew with the marks.",
+        "Slice": "A set of samples that was saved under a name and is kept with the run.",
+        "Label quality": "0 to 1, lower is worse: the weight of the label, as exported for cleanlab and pandas.",
+        "Like": "Two samples are alike when the student's last layer sees the same features: 1 is the same direction.",
+        "Heat map": "Which parts of a sample raise (green) or lower (vermilion) a network's logit of a class.",
         "Loss": "How surprised the network is by the given label, in nats; 0 is not at all.",
     }
 )

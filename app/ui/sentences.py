@@ -86,6 +86,19 @@ def steady_sentence(method: str, samples: int, first: float, last: float, epochs
     return f"{kept}; its confidence in the given labels {moved} from {percent(first)} to {percent(last)}."
 
 
+def card_sentence(table: pd.DataFrame) -> str:
+    """What stands on the SAFE card, in a line; `table` from `card.card_table`."""
+    figures = dict(zip(table["figure"], table["value"], strict=True))
+    if "Test accuracy" not in figures:
+        return "This run has not finished, so its card is not whole yet."
+    said = f"The student is right in {ink(percent(figures['Test accuracy'], 1), ACCENT)} of the test samples"
+    if "Accuracy under noise" in figures:
+        said += f", {percent(figures['Accuracy under noise'])} under noise"
+    if (small := figures.get("Of the teacher's")) is not None:
+        said += f", with {percent(small)} of the teacher's parameters"
+    return f"{said}."
+
+
 def robustness_sentence(table: pd.DataFrame) -> str:
     """What wrong labels cost; `table` from `store.noise_table`, one row a method and noise rate."""
     ours = table[table["method"] == "kd-aif"]

@@ -11,9 +11,10 @@ from kdaif.metrics.detection import auroc, detection_curve
 from kdaif.metrics.dynamics import Heat, Moments, heat, moments
 from kdaif.report import agreement, detectors, shared_scores, summarise
 from kdaif.runs import Run, list_runs, open_run
-from kdaif.runs.tables import method_rank, rows, run_table, sample_table
+from kdaif.runs.slices import MARKED, read_slice
+from kdaif.runs.tables import method_rank, named_samples, rows, run_table, sample_table
 
-CROWD = 1000  # samples that stand for all of them behind one sample's trajectory
+CROWD = 1000  # samples that stand for all of their class behind one sample's course
 
 
 def runs_frame() -> pd.DataFrame:
@@ -29,16 +30,28 @@ def samples_of(run: Run, epoch: int) -> pd.DataFrame:
 
 @st.cache_resource(max_entries=24, show_spinner="Reading the run …")
 def _samples(path: str, epoch: int, stamp: int) -> pd.DataFrame:
-    return sample_table(open_run(path), epoch)
+    run = open_run(path)
+    return sample_table(run, epoch, _known(path, (run.path / "samples.parquet").stat().st_mtime_ns))
 
 
-def trajectory_of(run: Run, field: str, row: int) -> tuple[list[int], np.ndarray, np.ndarray]:
-    """Recorded epochs, the sample's values, and those of a random crowd (epochs, samples)."""
+@st.cache_resource(max_entries=8, show_spinner=False)
+def _known(path: str, stamp: int) -> pd.DataFrame:
+    return named_samples(open_run(path))
+
+
+def courses_of(run: Run, fields: Sequence[str], row: int) -> tuple[list[int], dict[str, np.ndarray]]:
+    """Recorded epochs, and of each field that the run measured the sample's values and those of a random crowd of its
+    class: (epochs, 1 + crowd)."""
     epochs = run.epochs()
-    total = len(samples_of(run, epochs[-1]))
-    crowd = np.random.default_rng(0).permutation(total)[:CROWD]
-    values = run.trajectories(field, np.append(crowd, row))[: len(epochs)]
-    return epochs, values[:, -1], values[:, :-1]
+    given = samples_of(run, epochs[-1])["label"].to_numpy()
+    crowd = np.random.default_rng(0).permutation(np.flatnonzero(given == given[row]))[:CROWD]
+    courses = {field: run.trajectories(field, np.append(row, crowd))[: len(epochs)] for field in fields}
+    return epochs, {field: values for field, values in courses.items() if np.isfinite(values).any()}
+
+
+def marks_of(run: Run) -> pd.DataFrame:
+    """What people decided to do with samples: columns row, label ("": leave out)."""
+    return read_slice(run, MARKED)
 
 
 def values_of(run: Run, field: str, rows: np.ndarray) -> np.ndarray:
@@ -130,13 +143,3 @@ def curves_of(runs: pd.DataFrame) -> pd.DataFrame:
         for row in rows(runs)
     ]
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=["run_id", "label"])
-
-
-def class_differences(curves: pd.DataFrame, label: str, reference: str, classes: Sequence[str]) -> pd.DataFrame:
-    """Accuracy of each class at the last epoch, `label` minus `reference`: mean and std over the seeds both have."""
-    last = curves.sort_values("epoch").groupby(["label", "seed"]).last()["class_accuracy"]
-    ours, theirs = last.loc[label], last.loc[reference]
-    seeds = ours.index.intersection(theirs.index)
-    difference = np.stack([np.asarray(ours[seed]) - np.asarray(theirs[seed]) for seed in seeds])
-    spread = difference.std(0, ddof=1) if len(seeds) > 1 else np.nan
-    return pd.DataFrame({"class": list(classes), "difference": difference.mean(0), "std": spread})

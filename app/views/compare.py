@@ -1,19 +1,30 @@
-"""Compare: KD-AIF beside vanilla KD and the oracle."""
+"""Compare: runs beside a reference: KD-AIF beside vanilla KD and the oracle, or whatever is chosen."""
 
 import pandas as pd
 import streamlit as st
 
-from app.ui.controls import experiment_choice
-from app.ui.figures import CONFIG, accuracy_figure, class_figure, curves_figure
+from app.ui.controls import KEPT, csv_button, experiment_choice
+from app.ui.figures import CONFIG, accuracy_figure, curves_figure
 from app.ui.look import GLOSSARY, percent, points
 from app.ui.opening import nothing_yet, opening
 from app.ui.sentences import compare_sentence
-from app.ui.store import class_differences, curves_of, runs_frame
-from kdaif.runs import open_run
-from kdaif.runs.tables import METHODS, config_difference, method_table, rows
+from app.ui.side_by_side import (
+    FEW_CLASSES,
+    class_accuracies,
+    classes_figure,
+    confusion,
+    confusion_figure,
+    confusion_pairs,
+    costs,
+    names_of,
+    ranks,
+)
+from app.ui.store import curves_of, runs_frame
+from kdaif.runs import Run, open_run
+from kdaif.runs.tables import config_difference, method_table, rows
 
 
-def curves(finished: pd.DataFrame) -> pd.DataFrame:
+def curves(finished: pd.DataFrame) -> None:
     st.subheader(
         "While training", help="Test accuracy after each epoch: the mean of the seeds, and their range behind it."
     )
@@ -21,7 +32,6 @@ def curves(finished: pd.DataFrame) -> pd.DataFrame:
     st.plotly_chart(
         curves_figure(frame), key="curves", config=CONFIG, alt="Test accuracy over the epochs, one line a method"
     )
-    return frame
 
 
 def accuracies(methods: pd.DataFrame, runs: pd.DataFrame) -> None:
@@ -33,26 +43,89 @@ def accuracies(methods: pd.DataFrame, runs: pd.DataFrame) -> None:
     st.plotly_chart(accuracy_figure(methods, runs), key="accuracies", config=CONFIG, alt=f"Test accuracy: {said}")
 
 
-def by_class(frame: pd.DataFrame, methods: pd.DataFrame, run_id: str) -> None:
-    ours = methods[methods["method"] == "kd-aif"]["label"]
-    if ours.empty or METHODS["kd"] not in set(methods["label"]):
-        st.caption("This needs a finished run of KD-AIF and one of vanilla KD.")
-        return
-    differences = class_differences(frame, ours.iloc[0], METHODS["kd"], open_run(run_id).classes())
-    ordered = differences.sort_values("difference")
-    worst, best = ordered.iloc[0], ordered.iloc[-1]
-    alt = (
-        f"{ours.iloc[0]} against vanilla KD by class: from {points(worst['difference'])} points ({worst['class']}) "
-        f"to {points(best['difference'])} ({best['class']})"
+def chosen_runs(finished: pd.DataFrame) -> dict[str, Run]:
+    """Two runs or more by name, the first of them the reference: at first the newest of each method, vanilla KD in front."""
+    names = names_of([open_run(run_id) for run_id in finished["run_id"]], list(finished["label"]))
+    newest = finished.reset_index(drop=True).drop_duplicates("label")
+    front = newest["method"].map({"kd": 0, "kd-aif": 1, "oracle": 2}).fillna(3).sort_values(kind="stable")
+    default = [list(names)[place] for place in front.index[:3]]
+    if any(name not in names for name in st.session_state.get("runs") or []):
+        del st.session_state["runs"]
+    picked = st.multiselect(
+        "Runs, the reference first",
+        list(names),
+        default,
+        key="runs",
+        bind="query-params",
+        max_selections=4,
+        help="Everything below is told as a difference to the first run.",
     )
-    st.plotly_chart(class_figure(differences), key="classes", config=CONFIG, alt=alt)
+    return {name: names[name] for name in picked}
 
 
-def settings(finished: pd.DataFrame) -> None:
-    newest = finished.drop_duplicates("label")
-    table = config_difference([open_run(run_id).config() for run_id in newest["run_id"]])
-    table.columns = [f"{row.label}, seed {row.seed}" for row in rows(newest)]
-    st.dataframe(table, alt="Settings in which the newest run of each method differs")
+def by_class(runs: dict[str, Run]) -> None:
+    accuracies = class_accuracies(runs)
+    reference, other = accuracies.columns[:2]
+    difference = (accuracies[other] - accuracies[reference]).sort_values()
+    alt = (
+        f"{other} against {reference} by class: from {points(difference.iloc[0])} points ({difference.index[0]}) "
+        f"to {points(difference.iloc[-1])} ({difference.index[-1]})"
+    )
+    st.plotly_chart(classes_figure(accuracies), key="classes", config=CONFIG, alt=alt)
+
+
+def confusions(runs: dict[str, Run]) -> None:
+    reference, *others = runs
+    other = st.selectbox("Against the reference", others, key="confused", width=330) if len(others) > 1 else others[0]
+    difference = confusion(runs[other]) - confusion(runs[reference])
+    st.caption(
+        f"{other} less {reference}, in points of each class's training samples after the last epoch; true labels where they are "
+        "known. Green is better: more on the diagonal, less beside it."
+    )
+    if len(difference) <= FEW_CLASSES:
+        alt = f"How much more often {other} takes a class for another than {reference}"
+        st.plotly_chart(confusion_figure(difference), key="confusion", config=CONFIG, alt=alt)
+    else:
+        st.dataframe(confusion_pairs(difference), hide_index=True, alt="Pairs of classes that changed most")
+
+
+def same_samples(runs: dict[str, Run]) -> None:
+    table = ranks(runs, st.session_state.get(KEPT, {}).get("sample", (None,))[0])
+    if table.empty:
+        st.caption("These runs share no sample with the same given label.")
+        return
+    st.caption(
+        "The rank that each run gives to the same sample under the same label, 1 = most harmful (by the loss where a run "
+        "measures no influence); what shifted most between the first and the last run comes first, after the open sample."
+    )
+    st.dataframe(table, hide_index=True, height=240, alt="Ranks of the same samples in each run")
+    csv_button("Download", lambda: table.to_csv(index=False), "ranks", "download_ranks", "The table as csv.")
+
+
+def sizes(runs: dict[str, Run]) -> None:
+    table = costs(runs)
+    number = st.column_config.NumberColumn
+    config = {
+        "Parameters": number(format="localized", help="Numbers that the student learns."),
+        "Teacher's": number(format="localized"),
+        "Times smaller": number(format="%.1f ×", help="The teacher's parameters over the student's."),
+        "File, MB": number(format="%.2f"),
+        "Accuracy": number(format="%.1f %%", help="Test accuracy after the last epoch."),
+        "Teacher's accuracy": number(format="%.1f %%"),
+        "Epoch, s": number(format="%.1f", help="Mean wall-clock time of an epoch of the student."),
+        "On influence": number(format="%.0f %%", help="Share of an epoch's time spent on influence."),
+        "Image, ms": number(format="%.3f", help="In batches of 100; measured on the SAFE card."),
+        "Times faster": number(format="%.1f ×", help="The teacher's time an image over the student's."),
+    }
+    st.dataframe(table, hide_index=True, column_config=config, placeholder="–", alt="Size and speed of each run")
+    if table["Image, ms"].isna().any():
+        st.caption("Speed is measured on the SAFE card of a run.")
+
+
+def settings(runs: dict[str, Run]) -> None:
+    table = config_difference([run.config() for run in runs.values()])
+    table.columns = list(runs)
+    st.dataframe(table, alt="Settings in which the chosen runs differ")
 
 
 def table_of(methods: pd.DataFrame) -> None:
@@ -91,11 +164,22 @@ left, right = st.columns(2, gap="large")
 with left:
     accuracies(methods, runs)
 with right:
-    history = curves(runs)
-classes_tab, figures_tab, settings_tab = st.tabs(["By class", "Figures", "Settings that differ"])
-with classes_tab:
-    by_class(history, methods, runs["run_id"].iloc[0])
-with figures_tab:
-    table_of(methods)
-with settings_tab:
-    settings(runs)
+    curves(runs)
+chosen = chosen_runs(runs)
+PARTS = {"By class": by_class, "Confusions": confusions, "Ranks": same_samples, "Size and speed": sizes}
+*tabs, settings_tab, figures_tab = st.tabs(
+    [*PARTS, "Settings that differ", "Figures"], key="compared", on_change="rerun", bind="query-params"
+)
+for tab, (title, part) in zip(tabs, PARTS.items(), strict=True):
+    if tab.open:
+        with tab:
+            if len(chosen) < 2 and title != "Size and speed":
+                st.caption("This needs a finished run beside the reference.")
+            elif chosen:
+                part(chosen)
+if settings_tab.open and chosen:
+    with settings_tab:
+        settings(chosen)
+if figures_tab.open:
+    with figures_tab:
+        table_of(methods)

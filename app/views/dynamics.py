@@ -4,18 +4,10 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from app.ui.controls import (
-    class_choice,
-    csv_button,
-    epoch_choice,
-    range_choice,
-    run_choice,
-    runs_with_epochs,
-    sample_choice,
-    show_choice,
-)
+from app.ui.controls import csv_button, epoch_choice, run_choice, runs_with_epochs, sample_choice
 from app.ui.dynamics_figures import bands_figure, heat_figure, map_figure
 from app.ui.figures import CONFIG
+from app.ui.filters import filter_choice, with_range, words_choice
 from app.ui.look import ACCENT, GLOSSARY, NEUTRAL, VERDICT_COLORS
 from app.ui.opening import nothing_yet, opening
 from app.ui.sentences import dynamics_sentence, steady_sentence
@@ -51,9 +43,9 @@ def said(run: Run, epoch: int, moving: bool) -> str:
     )
 
 
-def mapped(table: pd.DataFrame, chosen: pd.Index, fields: list[str], run: Run) -> pd.DataFrame:
+def mapped(table: pd.DataFrame, chosen: np.ndarray, fields: list[str], run: Run) -> pd.DataFrame:
     """Every sample with mean and variability of the fields; index = row."""
-    points = table[["id", "given", "flipped", "verdict"]].assign(selected=table.index.isin(chosen))
+    points = table[["id", "given", "flipped", "verdict"]].assign(selected=np.isin(np.arange(len(table)), chosen))
     for field in fields:
         of_field, _ = course_of(run, field)
         points[f"{field}_mean"], points[f"{field}_std"] = of_field
@@ -137,19 +129,19 @@ if runs_with_epochs().empty:
     nothing_yet("No run has recorded an epoch yet, so nothing has moved.")
 head = st.container()
 with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
-    run = run_choice()
+    run = run_choice(400)
     epoch = epoch_choice(run)
     table = samples_of(run, epoch)
-    given = class_choice(run.classes())
-    show = show_choice(bool(table["flipped"].notna().any()))
+    narrowed = filter_choice(run, table)
 with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
-    selection = range_choice(table, given, show)
+    words = words_choice()
+    selection = with_range(narrowed, table, words)
     sample = sample_choice(len(table))
     tools = st.container(width="content")
 moving = float(np.nanmax(course_of(run, selection.field)[0].std, initial=0)) > MOVES
 field = selection.field if moving else "confidence"
 fields = [selection.field, "confidence"] if moving else ["confidence"]
-points = mapped(table, selection.apply(table).index, fields, run)
+points = mapped(table, selection.rows(table), fields, run)
 strata = points.groupby(["verdict", "selected"]).ngroup().to_numpy()
 drawn = stratified(strata, POINTS)
 if sample is not None:

@@ -130,7 +130,7 @@ def open_checkpoint(case: Case, network: str, effort: Effort) -> Checkpoint:
     count = len(case.dataset.train)
     chosen = draw(0).permutation(count)[: effort.scored]
     return Checkpoint(
-        network=_network(case, network).eval().requires_grad_(True),
+        network=open_network(case, network).eval().requires_grad_(True),
         train=case.pair(case.dataset.train),
         validation=case.pair(case.targets()),
         criterion=case.criterion,
@@ -142,7 +142,8 @@ def open_checkpoint(case: Case, network: str, effort: Effort) -> Checkpoint:
     )
 
 
-def _network(case: Case, name: str) -> nn.Module:
+def open_network(case: Case, name: str) -> nn.Module:
+    """The run's `teacher` or `student`; `UserError` for another name."""
     if name == "teacher":
         return case.teacher
     if name == "student":

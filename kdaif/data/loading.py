@@ -11,6 +11,7 @@ from torch import Tensor
 from kdaif.config import DataConfig, NoiseConfig, UserError, lookup
 from kdaif.data.columns import Found, class_names, encode, find_columns, numbers
 from kdaif.data.corruption import CORRUPTIONS, corrupt
+from kdaif.data.edits import edit
 from kdaif.data.images import decode, encoded
 from kdaif.data.noise import NOISE, Target
 from kdaif.data.sources import read_source
@@ -93,7 +94,9 @@ def load(data: DataConfig, noise: NoiseConfig, seed: int, data_root: Path | None
             zip(places, inputs, trained_on, true, corrupted)
         )
     ]
-    mean, std = ((), ()) if sentences else channel_statistics(inputs[0])
+    if data.edits:
+        splits[0] = edit(splits[0], data.edits, labels.classes, data_root)
+    mean, std = ((), ()) if sentences else channel_statistics(splits[0].inputs)
     return Dataset(
         source.name,
         splits[0],

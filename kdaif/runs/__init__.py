@@ -2,7 +2,8 @@
 
 ``data_cache/runs/<run id>/`` holds ``config.json``, ``status.json``, ``samples.parquet``,
 ``epochs/epoch=00012.parquet``, ``metrics.parquet``, ``timings.parquet``, ``result.json``, ``student.safetensors``,
-``checkpoints/``, ``train.log``, and ``trajectories/`` (derived, safe to delete). No other package knows these names.
+``checkpoints/``, ``train.log``; what people add, ``slices/`` and ``notes/``; and ``trajectories/`` and ``derived/``, which are
+safe to delete. No other package knows these names.
 """
 
 from kdaif.runs.arrays import save_inputs

@@ -5,8 +5,10 @@ epoch files when these changed, and may be deleted at any time.
 """
 
 import hashlib
-from collections.abc import Sequence
+import zipfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -37,6 +39,21 @@ def open_inputs(path: Path) -> np.ndarray:
         return np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError) as error:
         raise UserError(f"run: the inputs {path} cannot be read ({' '.join(str(error).split())}).") from None
+
+
+def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
+    """Several arrays in one file (.npz), whole or not at all."""
+    path.parent.mkdir(exist_ok=True)
+    write_atomic(path, lambda file: np.savez(file, **arrays), sync=False)
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray] | None:
+    """What `write_arrays` kept; None where it is missing or damaged, for it can be made anew."""
+    try:
+        with np.load(path, allow_pickle=False) as found:
+            return dict(found)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+        return None
 
 
 def trajectories(field: str, epochs: Sequence[Path], cache: Path, rows: Sequence[int] | np.ndarray) -> np.ndarray:

@@ -1,5 +1,6 @@
 """`Run`: one run folder, read and written; `new_run`, `open_run`, `list_runs` find it."""
 
+import contextlib
 import json
 import os
 import platform
@@ -23,7 +24,7 @@ from filelock import FileLock, Timeout
 
 from kdaif.config import RunConfig, UserError, parse_config
 from kdaif.outside import cache_root
-from kdaif.runs.arrays import open_inputs, trajectories
+from kdaif.runs.arrays import open_inputs, read_arrays, trajectories, write_arrays
 from kdaif.runs.files import (
     EPOCH_FIELDS,
     METRIC_FIELDS,
@@ -125,6 +126,15 @@ class Run:
         relative = self.provenance().get("inputs")
         return open_inputs(self.path.parent.parent / relative) if relative else None
 
+    def read_derived(self, name: str) -> dict[str, np.ndarray] | None:
+        """Arrays that were measured after the training and kept under this name; None where there are none."""
+        return read_arrays(self._derived_path(name))
+
+    def read_notes(self, name: str) -> dict[str, Any] | None:
+        """What was noted after the training under this name; None where nothing was."""
+        path = self._notes_path(name)
+        return read_json(path) if path.exists() else None
+
     def result(self) -> dict[str, Any] | None:
         """What `train` printed at its end; None before that."""
         path = self.path / "result.json"
@@ -194,6 +204,16 @@ class Run:
         """Change fields of the status and beat the heart (cheap); state="running" records this process."""
         change_status(self.path / "status.json", **changes)
 
+    def write_derived(self, name: str, arrays: Mapping[str, Any]) -> None:
+        """Keep arrays that can be measured anew at any time; a folder that cannot be written to goes without."""
+        with contextlib.suppress(OSError):
+            write_arrays(self._derived_path(name), arrays)
+
+    def write_notes(self, name: str, tree: Mapping[str, Any]) -> None:
+        """Note something beside the run, in place of what stood there."""
+        self._notes_path(name).parent.mkdir(exist_ok=True)
+        write_json(self._notes_path(name), tree)
+
     def write_result(self, result: Mapping[str, Any]) -> None:
         write_json(self.path / "result.json", result)
 
@@ -202,6 +222,12 @@ class Run:
 
     def _samples(self, columns: Sequence[str] | None = None) -> pa.Table:
         return read_table(self.path / "samples.parquet", "samples are", columns)
+
+    def _derived_path(self, name: str) -> Path:
+        return self.path / "derived" / f"{name}.npz"
+
+    def _notes_path(self, name: str) -> Path:
+        return self.path / "notes" / f"{name}.json"
 
     def _epoch_path(self, number: int) -> Path:
         return self.path / "epochs" / f"epoch={number:05d}.parquet"

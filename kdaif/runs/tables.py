@@ -35,19 +35,18 @@ def rows(table: pd.DataFrame) -> Iterable[Any]:
     return table.itertuples()
 
 
-def sample_table(run: Run, number: int | None = None) -> pd.DataFrame:
+def sample_table(run: Run, number: int | None = None, known: pd.DataFrame | None = None) -> pd.DataFrame:
     """One row a training sample (index = row in training order) with the values of one epoch (None: the last).
 
     Beside the columns of `Run.samples` and `Run.epoch`: class names `given`, `suggested` (the teacher's opinion where it
     differs, else ""), `true`, `student`, `teacher` ("" unknown); `verdict` (harmful, neutral, helpful) and
     `rank` (0 = most harmful: lowest influence; by the student's loss in a run that measured no influence).
+    `known` is `named_samples` of the run, where it was read before.
     """
-    table = pd.concat([run.samples(), run.epoch(number)], axis=1)
+    table = pd.concat([named_samples(run) if known is None else known, run.epoch(number)], axis=1)
     names = np.array([*run.classes(), ""], dtype=object)  # index -1, unknown, is the last
     opinion = np.where(table["teacher_prediction"] >= 0, table["teacher_prediction"], table["student_prediction"])
-    table["given"] = names[table["label"]]
     table["suggested"] = names[np.where(opinion == table["label"], -1, opinion)]
-    table["true"] = names[table["clean"]]
     table["student"] = names[table["student_prediction"]]
     table["teacher"] = names[table["teacher_prediction"]]
     harmful = table["weight"].to_numpy() < HARMFUL_WEIGHT
@@ -58,6 +57,13 @@ def sample_table(run: Run, number: int | None = None) -> pd.DataFrame:
     table["rank"] = np.empty(len(table), np.int64)
     table.loc[order, "rank"] = np.arange(len(table))
     return table
+
+
+def named_samples(run: Run) -> pd.DataFrame:
+    """The part of `sample_table` that no epoch changes: `Run.samples`, and the names `given` and `true`."""
+    samples = run.samples()
+    names = np.array([*run.classes(), ""], dtype=object)
+    return samples.assign(given=names[samples["label"]], true=names[samples["clean"]])
 
 
 def verdict_counts(table: pd.DataFrame) -> dict[str, Any]:
@@ -154,6 +160,7 @@ def setting(config: RunConfig) -> str:
     noise = config.noise
     labels = {"none": "labels as given", "matrix": "noise from a class matrix", "column": "labels from a column"}
     said = labels.get(noise.kind, f"{100 * noise.rate:.0f} % {noise.kind} noise")
+    said += ", edited" if config.data.edits else ""
     return f"{config.data.source}, {said}, {config.student.model}, {config.student.optim.epochs} epochs"
 
 

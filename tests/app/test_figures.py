@@ -6,13 +6,12 @@ from numpy.testing import assert_allclose, assert_array_equal
 from app.ui.figures import (
     FADED,
     accuracy_figure,
-    class_figure,
+    course_figure,
     curves_figure,
     gain_figure,
     histogram_figure,
-    trajectory_figure,
 )
-from app.ui.look import HARMFUL, HELPFUL, METHOD_COLORS
+from app.ui.look import METHOD_COLORS
 
 
 def trace(figure, name):
@@ -75,15 +74,6 @@ def test_curves_draw_mean_and_range_in_the_order_of_methods():
     assert_allclose(band.y, [40, 20])
 
 
-def test_classes_are_sorted_and_coloured_by_sign():
-    differences = pd.DataFrame({"class": ["a", "b"], "difference": [-0.02, 0.01], "std": [0.0, 0.01]})
-    (bars,) = class_figure(differences).data
-    assert list(bars.x) == ["b", "a"]
-    assert_allclose(bars.y, [1, -2])
-    assert list(bars.marker.color) == [HELPFUL, HARMFUL]
-    assert list(bars.text) == ["+1.0", "−2.0"]
-
-
 def test_histogram_counts_every_measured_sample_once_and_fades_what_is_not_chosen():
     values = np.array([0.0, 0.1, 1.0, 1.1, np.nan])
     verdicts = np.array(["harmful", "harmful", "helpful", "neutral", "neutral"])
@@ -104,10 +94,16 @@ def test_histogram_is_small_at_a_million_samples():
     assert len(figure.to_json()) < 20_000
 
 
-def test_trajectory_shows_the_sample_before_the_crowd():
-    crowd = np.tile(np.arange(11.0), (3, 1))
-    figure = trajectory_figure([1, 2, 5], np.array([1.0, 0.5, 0.2]), crowd, "weight", 2)
-    assert_allclose(trace(figure, "this sample").y, [1.0, 0.5, 0.2])
-    assert_allclose(trace(figure, "median").y, [5, 5, 5])
-    assert_allclose(trace(figure, "80 % of all samples").y, [9, 9, 9, 1, 1, 1])
-    assert figure.layout.shapes[0].x0 == 2
+def test_the_course_shows_every_field_before_its_crowd():
+    crowd = np.linspace(0, 2, 11)
+    values = np.column_stack([[1.0, 0.5, 0.2], np.tile(crowd, (3, 1))])
+    figure = course_figure([1, 2, 5], {"weight": values, "loss": 2 * values}, 2, "all given cat")
+    band, middle, own, lower_band, _, lower = figure.data[:6]
+    assert list(own.y) == [1.0, 0.5, 0.2]
+    assert list(lower.y) == [2.0, 1.0, 0.4]
+    assert list(middle.y) == [pytest.approx(value) for value in np.median(values, axis=1)]
+    assert band.name == "80 % of all given cat"
+    assert max(lower_band.y) == pytest.approx(2 * max(band.y))
+    assert [trace.showlegend for trace in figure.data] == [True] * 3 + [False] * 3
+    assert figure.layout.yaxis.title.text == "weight"
+    assert figure.layout.yaxis2.title.text == "loss"

@@ -19,12 +19,24 @@ from kdaif.runs.tables import sample_table
 from tests.app.conftest import ROOT
 from tests.factories import digits_run
 
-PAGES = ("views/overview.py", "views/samples.py", "views/compare.py", "views/dynamics.py", "views/robustness.py")
+PAGES = (
+    "views/overview.py",
+    "views/samples.py",
+    "views/compare.py",
+    "views/dynamics.py",
+    "views/robustness.py",
+    "views/card.py",
+)
 
 
 def headline(app: AppTest) -> str:
     """The opening sentence without its colours."""
     return re.sub(r":color\[(.*?)\]\{.*?\}", r"\1", app.header[0].value)
+
+
+def fresh() -> AppTest:
+    """Another visitor."""
+    return AppTest.from_file(str(ROOT / "app" / "main.py"), default_timeout=60)
 
 
 def opened(app: AppTest, page: str, **query: str) -> AppTest:
@@ -154,13 +166,13 @@ def test_the_range_selects_in_gallery_histogram_and_export(app, demo):
     table = sample_table(open_run(newest("kd-aif")))
     expected = int(table["weight"].between(0.2, 0.8).sum())
     assert 0 < expected < 1200
-    assert app.get("download_button")[0].proto.label == f"Export {expected:,} samples"
+    assert app.get("download_button")[1].proto.label == f"All {expected:,} selected"
     assert all(0.2 <= sample["weight"] <= 0.8 for group in gallery(app) for sample in group["samples"])
     opacity = numbers(chart(app, "histogram")["data"][0]["marker"]["opacity"])
     assert set(opacity) == {0.95, FADED}
     app.button(key="clear").click().run()
     assert app.number_input(key="from").value is None
-    assert app.get("download_button")[0].proto.label == "Export 1,200 samples"
+    assert app.get("download_button")[1].proto.label == "All 1,200 selected"
 
 
 def test_another_field_clears_the_range(app, demo):
@@ -197,10 +209,10 @@ def test_the_sample_number_opens_its_detail(app, demo):
     opened(app, PAGES[1])
     app.number_input(key="sample").set_value(7).run()
     assert any("**Sample 7**" in text.value for text in app.markdown)
-    assert (
-        len(chart(app, "trajectory")["data"][2]["x"]) == 4
-        or chart(app, "trajectory")["data"][2]["name"] == "this sample"
-    )
+    course = chart(app, "course")["data"]
+    assert [trace["name"] for trace in course if "name" in trace].count("this sample") == 3
+    run = open_run(newest("kd-aif"))
+    np.testing.assert_allclose(numbers(course[2]["y"]), run.trajectories("weight", [7])[:, 0], rtol=1e-6)
 
 
 def test_everything_can_be_sent_as_a_link(app, demo):
@@ -265,9 +277,11 @@ def test_compare_draws_accuracy_curves_classes_and_settings(app, demo):
     )
     assert [trace.get("name") for trace in chart(app, "curves")["data"]][1::2] == ["Vanilla KD", "KD-AIF", "Oracle"]
     assert sorted(chart(app, "classes")["data"][0]["x"]) == [f"digit {n}" for n in range(10)]
-    figures, settings = (element.value for element in app.dataframe)
+    assert [name.split(",")[0] for name in app.multiselect(key="runs").value] == ["Vanilla KD", "KD-AIF", "Oracle"]
+    figures = opened(fresh(), PAGES[2], compared="Figures").dataframe[0].value
     assert list(figures["Method"]) == ["Vanilla KD", "KD-AIF", "Oracle"]
     assert figures["Runs"].to_list() == [2, 2, 2]
+    settings = opened(fresh(), PAGES[2], compared="Settings that differ").dataframe[0].value
     assert list(settings.index) == ["method"]
 
 

@@ -12,15 +12,18 @@ from playwright.sync_api import Page
 from tests.e2e.server import browser, dashboard
 from tests.factories import demo_runs
 
-PAGES = {"overview": "", **{name: name for name in ("samples", "dynamics", "robustness", "compare", "experiments")}}
+PAGES = {
+    "overview": "",
+    **{name: name for name in ("samples", "dynamics", "robustness", "compare", "experiments", "card")},
+}
 SIZES = {"wide": (1280, 800), "narrow": (390, 844)}
 
 
 def settle(page: Page) -> None:
     """Wait until the script has run and the charts are drawn."""
-    page.wait_for_selector("h2", timeout=30_000)
+    page.wait_for_selector("h2", timeout=120_000)
     for waiting in ("stStatusWidget", "stSkeleton"):
-        page.wait_for_function(f"() => !document.querySelector('[data-testid={waiting}]')", timeout=30_000)
+        page.wait_for_function(f"() => !document.querySelector('[data-testid={waiting}]')", timeout=120_000)
     page.wait_for_timeout(1000)  # fonts and the charts' own drawing
 
 

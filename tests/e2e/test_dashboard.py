@@ -57,10 +57,13 @@ def test_every_page_makes_its_point_without_scrolling(page, address):
     go(page, "Samples")
     expect(page.get_by_role("heading", level=2)).to_contain_text("samples look harmful")
     assert bottom(page, ".gallery") <= 800
-    assert bottom(page, ".st-key-trajectory") <= 800
+    assert bottom(page, ".st-key-course") <= 800
     go(page, "Compare")
     expect(page.get_by_role("heading", level=2)).to_contain_text("on the test set")
     assert bottom(page, ".st-key-classes") <= 800
+    go(page, "SAFE card")
+    expect(page.get_by_role("heading", level=2)).to_contain_text("of the test samples")
+    assert bottom(page, ".st-key-card") <= 800
 
 
 def test_brushing_selects_a_tile_opens_and_the_selection_leaves_as_csv(page, address, cache):
@@ -76,8 +79,9 @@ def test_brushing_selects_a_tile_opens_and_the_selection_leaves_as_csv(page, add
     expect(page.get_by_text(f"Sample {row} ·")).to_be_visible(**SHORT)
     expect(page.locator(f'button.tile[data-row="{row}"]')).to_have_attribute("aria-pressed", "true", **SHORT)
     expect(page.locator(f'button.tile[data-row="{row}"]')).to_be_focused()
+    page.get_by_role("button", name="Export").click()
     with page.expect_download(timeout=20_000) as download:
-        page.get_by_role("button", name="Export").click()
+        page.get_by_role("button", name="selected").click()
     table = pd.read_csv(download.value.path())
     low, high = (float(page.get_by_label(end, exact=True).input_value()) for end in ("from", "to"))
     run = next(run for run in list_runs(cache / "runs") if run.config.method == "kd-aif")
@@ -94,7 +98,7 @@ def test_a_link_shows_the_same_again_and_clear_opens_the_range(page, address):
     expect(page.get_by_role("slider")).to_have_attribute("aria-valuetext", "2")
     page.locator(".st-key-clear button").click()
     page.wait_for_function("() => !location.search.includes('from=')", **SHORT)
-    expect(page.get_by_role("button", name="Export 1,200 samples")).to_be_visible(**SHORT)
+    expect(page.get_by_role("button", name="Export 1,200")).to_be_visible(**SHORT)
     in_url(page, "run=")
 
 
@@ -151,7 +155,7 @@ def test_another_run_is_in_the_url_and_the_back_button_returns(page, address):
     assert page.evaluate("location.search") == before
 
 
-@pytest.mark.parametrize("path", ["", "samples", "dynamics", "robustness", "compare", "experiments"])
+@pytest.mark.parametrize("path", ["", "samples", "dynamics", "robustness", "compare", "experiments", "card"])
 def test_a_phone_needs_no_sideways_scrolling(page, address, path):
     page.set_viewport_size({"width": 390, "height": 844})
     visit(page, address, path)

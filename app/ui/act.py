@@ -1,0 +1,134 @@
+"""Acting on samples: what to do with the primary one, the marks so far, retraining with them, and what that has changed."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from app.ui.look import GLOSSARY, STATE_WORDS, points
+from app.ui.neighbours import measured, relations_of
+from app.ui.store import marks_of
+from kdaif.foretell import foretell
+from kdaif.retrain import retrain, retrainings
+from kdaif.runs import LIVE, Run
+from kdaif.runs.slices import MARKED, write_slice
+
+KEEP, LEAVE = "Keep as it is", "Leave it out"
+SECONDS = 2.0  # between two looks at runs under way
+
+
+def act(run: Run, table: pd.DataFrame, row: int) -> None:
+    """The decision about one sample, and below it what has been decided of all."""
+    _decision(run, table, row)
+    marks = marks_of(run)
+    leave = int((marks["label"] == "").sum())
+    with st.container(horizontal=True, gap="small", vertical_alignment="center"):
+        st.markdown(
+            f"**{len(marks):,} marked**: {leave:,} to leave out, {len(marks) - leave:,} to relabel", width="content"
+        )
+        st.button(
+            "Retrain",
+            icon=":material/replay:",
+            key="retrain",
+            disabled=marks.empty,
+            on_click=lambda: st.session_state.update(retraining=True),
+            help="Queues a new run of this run's settings with the marks. Nothing is overwritten; the source stays as it is.",
+        )
+        st.button(
+            "Clear",
+            type="tertiary",
+            key="clear_marks",
+            disabled=marks.empty,
+            on_click=lambda: write_slice(run, MARKED, []),
+        )
+    if st.session_state.pop("retraining", False):
+        _start(run, marks)
+    lines = retrainings(run)
+    live = any(line["state"] in LIVE for line in lines)
+    st.fragment(_outcomes, run_every=SECONDS if live else None)(run)
+
+
+def mark(run: Run, rows: Sequence[int] | np.ndarray, labels: Sequence[str]) -> None:
+    """Add marks, in place of older ones on the same samples."""
+    added = pd.DataFrame({"row": rows, "label": labels})
+    kept = pd.concat([marks_of(run), added]).drop_duplicates("row", keep="last").sort_values("row")
+    write_slice(run, MARKED, kept["row"].to_numpy(), list(kept["label"]))
+
+
+def unmark(run: Run, rows: list[int]) -> None:
+    """Take marks back."""
+    marks = marks_of(run)
+    kept = marks[~marks["row"].isin(rows)]
+    write_slice(run, MARKED, kept["row"].to_numpy(), list(kept["label"]))
+
+
+def _decision(run: Run, table: pd.DataFrame, row: int) -> None:
+    """One select: keep, leave out, or a class by name, the teacher's first."""
+    sample, marks = table.iloc[row], marks_of(run).set_index("row")["label"]
+    suggested = sample["suggested"]
+    classes = [name for name in run.classes() if name not in (suggested, sample["given"])]
+    options = [KEEP, LEAVE, *([suggested] if suggested else []), *classes]
+    current = KEEP if row not in marks.index else marks[row] or LEAVE
+    key = f"decision on {run.id} {row}"
+
+    def decided() -> None:
+        chosen = st.session_state[key]
+        if chosen == KEEP:
+            unmark(run, [row])
+        else:
+            mark(run, [row], ["" if chosen == LEAVE else chosen])
+
+    st.selectbox(
+        "What to do with this sample",
+        options,
+        index=options.index(current) if current in options else 0,
+        format_func=lambda name: (
+            name
+            if name in (KEEP, LEAVE)
+            else f"Relabel as {name}" + (", as the teacher says" if name == suggested else "")
+        ),
+        key=key,
+        on_change=decided,
+        label_visibility="collapsed",
+    )
+
+
+def _start(run: Run, marks: pd.DataFrame) -> None:
+    """Foretell, and queue."""
+    relations = relations_of(run)
+    relations = measured(run) if relations is None else relations
+    with st.spinner("Foretelling the change …"):
+        predicted = foretell(run, relations, marks)
+    started = retrain(run, marks, predicted)
+    st.toast(f"Queued as {started.id}.", icon=":material/schedule:")
+
+
+def _outcomes(run: Run) -> None:
+    """Every retraining with its foretold and its verified change."""
+    lines = retrainings(run)
+    if not lines:
+        st.caption(f"Foretold before, verified after: the change of test accuracy stands here. {GLOSSARY['Foretold']}")
+        return
+    shown = pd.DataFrame(
+        {
+            "State": [STATE_WORDS.get(line["state"], line["state"]) for line in lines],
+            "Left out": [line["left_out"] for line in lines],
+            "Relabelled": [line["relabelled"] for line in lines],
+            "Foretold": [_change(line["predicted"]) for line in lines],
+            "Verified": [_change(line["verified"]) for line in lines],
+            "Run": [line["run_id"] for line in lines],
+        }
+    )
+    help_ = {
+        "Foretold": st.column_config.TextColumn(help=f"Points of accuracy. {GLOSSARY['Foretold']}"),
+        "Verified": st.column_config.TextColumn(
+            help="Points of test accuracy, new run less this one; one seed, so a point or less may be chance."
+        ),
+    }
+    height = min(36 * len(shown) + 38, 150)
+    st.dataframe(shown, hide_index=True, column_config=help_, height=height, alt="Retrainings, newest first")
+
+
+def _change(share: float | None) -> str:
+    return "–" if share is None else points(share)

@@ -1,0 +1,113 @@
+"""Server time and message size of every page of the dashboard: ``python -m benchmarks.app --json``.
+
+The script of a page is run as the server runs it (Streamlit's AppTest). A page's first view makes what is derived once a run and
+is told apart; an interaction is a change of one control to a value that was not seen before.
+"""
+
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from streamlit.testing.v1 import AppTest
+
+from benchmarks._common import emit, options, print_table
+from benchmarks._synthetic import CLASSES, synthetic_run
+
+SIZES = {"": (50_000, 200), "_1m": (1_000_000, 30)}  # end of the figures' names -> samples, epochs
+QUICK = {"": (50_000, 20)}
+BARS = {
+    "slowest_interaction_ms": ("<=", 300.0),
+    "largest_message_mb": ("<=", 5.0),
+    "slowest_interaction_ms_1m": ("<=", 1000.0),
+    "largest_message_mb_1m": ("<=", 5.0),
+}
+MAIN = str(Path(__file__).parents[1] / "app" / "main.py")
+Change = Callable[[AppTest, int], Any]  # sets a control to its n-th value
+
+# page -> control -> change
+PAGES: dict[str, dict[str, Change]] = {
+    "overview": {"again": lambda app, n: None},
+    "samples": {
+        "class": lambda app, n: app.selectbox(key="class").select(CLASSES[n]),
+        "range": lambda app, n: app.number_input(key="to").set_value(0.9 - 0.1 * n),
+        "sample": lambda app, n: app.number_input(key="sample").set_value(1000 + n),
+        "sort": lambda app, n: app.selectbox(key="sort").select(("Loss", "Weight", "Disagreement")[n]),
+        "epoch": lambda app, n: app.select_slider(key="epoch").set_value(2 + n),
+        "words": lambda app, n: app.text_input(key="words").set_value(f"{n + 1}00"),
+    },
+    "dynamics": {
+        "class": lambda app, n: app.selectbox(key="class").select(CLASSES[n]),
+        "sample": lambda app, n: app.number_input(key="sample").set_value(2000 + n),
+        "epoch": lambda app, n: app.select_slider(key="epoch").set_value(3 + n),
+    },
+    "robustness": {"again": lambda app, n: None},
+    "compare": {"again": lambda app, n: None},
+    "card": {"watts": lambda app, n: app.number_input(key="watts").set_value(100 + n)},
+}
+ROUNDS = 3
+
+
+def measure(samples: int, epochs: int) -> Iterator[tuple[str, str, float, float]]:
+    """(page, control or "first view", milliseconds, largest message in MB)."""
+    for page, controls in PAGES.items():
+        app = AppTest.from_file(MAIN, default_timeout=600)
+        app.run()
+        app.switch_page(f"views/{page}.py")
+        yield page, "first view", milliseconds(app), largest(app)
+        for control, change in controls.items():
+            times, sizes = [], []
+            for number in range(ROUNDS):
+                change(app, number)
+                times.append(milliseconds(app))
+                sizes.append(largest(app))
+            yield page, control, statistics.median(times), max(sizes)
+
+
+def milliseconds(app: AppTest) -> float:
+    began = time.perf_counter()
+    app.run()
+    spent = 1000 * (time.perf_counter() - began)
+    if app.exception:
+        raise RuntimeError(app.exception[0].value)
+    return spent
+
+
+def largest(app: AppTest) -> float:
+    """Size of the page's largest element on the wire, in MB."""
+    return max(element.proto.ByteSize() for element in elements(app.main) if hasattr(element, "proto")) / 1e6
+
+
+def elements(block: Any) -> Iterator[Any]:
+    """All elements below a block."""
+    for child in block.children.values():
+        yield child
+        if hasattr(child, "children"):
+            yield from elements(child)
+
+
+def main() -> None:
+    arguments = options(__doc__ or "").parse_args()
+    sizes = QUICK if arguments.quick else SIZES
+    figures: dict[str, float] = {}
+    for end, (samples, epochs) in sizes.items():
+        with tempfile.TemporaryDirectory() as folder:
+            os.environ["KDAIF_CACHE"] = folder
+            for method in ("kd", "kd-aif"):
+                synthetic_run(Path(folder) / "runs", samples, epochs if method == "kd-aif" else 2, method=method)
+            found = list(measure(samples, epochs))
+        print_table(
+            (f"{samples:,} x {epochs}", "control", "ms", "largest message, MB"),
+            [(page, control, f"{spent:.0f}", f"{size:.2f}") for page, control, spent, size in found],
+        )
+        figures[f"first_view_ms{end}"] = max(spent for _, control, spent, _ in found if control == "first view")
+        figures[f"slowest_interaction_ms{end}"] = max(spent for _, name, spent, _ in found if name != "first view")
+        figures[f"largest_message_mb{end}"] = max(size for *_, size in found)
+    emit(figures, {"sizes": sizes, "quick": arguments.quick}, arguments.json, BARS)
+
+
+if __name__ == "__main__":
+    main()

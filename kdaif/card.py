@@ -1,0 +1,112 @@
+"""The SAFE card of a run: how accurate, robust, explainable and fair its student is, and what it costs. Measured once, noted
+with the run (`Run.read_notes("card")`), read without torch.
+
+Rank graduation figures are of `kdaif.metrics.safe`, of the student's class probabilities on test samples. Only images are
+damaged or covered: a run on sentences goes without those figures.
+"""
+
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from kdaif.audit.checkpoint import Case, draw, open_case, open_network
+from kdaif.data import Split
+from kdaif.data.corruption import CORRUPTIONS
+from kdaif.evaluate import predict
+from kdaif.metrics.safe import rga_one_vs_rest, rge, rgf, rgr, top_class
+from kdaif.runs import Run
+
+NOTE = "card"
+SAMPLES = 2000  # test samples, drawn at random, that are looked at under perturbation
+GRID = 3  # the image is covered in 3 x 3 parts, one after the other
+TIMED = 100  # images a timing
+ROUNDS = 5  # timings, of which the median counts
+Say = Callable[[float, str], object]  # share done 0..1, what is being done
+
+
+def measure_card(run: Run, data_root: Path | None = None, say: Say = lambda share, what: None) -> dict[str, Any]:
+    """Figures of a finished run, by part; raises `UserError` as `audit.open_case` does."""
+    say(0.0, "reading the data")
+    case = open_case(run, data_root)
+    student, test = open_network(case, "student").eval(), case.dataset.test
+    chosen = np.sort(draw(7).permutation(len(test))[:SAMPLES])
+    sample = test.subset(torch.from_numpy(chosen))
+    plain = _probabilities(case, student, sample)
+    labels = sample.labels.numpy()
+    found: dict[str, Any] = {
+        "samples": len(sample),
+        "rga": rga_one_vs_rest(labels, plain).macro,
+        "robustness": {},
+        "parts": [],
+    }
+    pictures = test.texts is None
+    perturbed = {}
+    for place, (name, damage) in enumerate(CORRUPTIONS.items() if pictures else ()):
+        say(0.2 + 0.1 * place, f"damaging the inputs: {name}")
+        damaged = torch.from_numpy(damage(np.ascontiguousarray(sample.inputs.numpy()), draw(8)))
+        perturbed[name] = said = _probabilities(case, student, _with(sample, damaged))
+        top = top_class(plain, said)
+        accuracy = float((said.argmax(1) == labels).mean())
+        found["robustness"][name] = {
+            "rgr": rgr(plain, said).macro,
+            "top": top.rgr,
+            "stays": top.agreement,
+            "accuracy": accuracy,
+        }
+    for place in range(GRID**2 if pictures else 0):
+        say(0.5 + 0.4 * place / GRID**2, "covering parts of the inputs")
+        found["parts"].append(
+            rge(plain, _probabilities(case, student, _with(sample, covered(case, sample, place)))).macro
+        )
+    right = plain.argmax(1) == labels
+    by_class = {
+        name: float(right[labels == at].mean()) for at, name in enumerate(case.dataset.classes) if (labels == at).any()
+    }
+    found["fairness"] = {"accuracy_gap": max(by_class.values()) - min(by_class.values())}
+    if pictures:
+        fair = rgf(plain, perturbed["gaussian"], labels, lambda a, b: rgr(a, b).macro)
+        found["fairness"]["robustness_gap"] = fair.gap
+    found["by_class"] = by_class
+    say(0.9, "timing the networks")
+    found["milliseconds"] = {name: milliseconds(case, open_network(case, name)) for name in ("student", "teacher")}
+    found["device"] = str(case.device)
+    run.write_notes(NOTE, found)
+    return found
+
+
+def covered(case: Case, split: Split, place: int) -> Tensor:
+    """The inputs with one of the GRID x GRID parts in the mean colour of the training data."""
+    height, width = split.inputs.shape[2:]
+    row, column = divmod(place, GRID)
+    rows = slice(height * row // GRID, height * (row + 1) // GRID)
+    columns = slice(width * column // GRID, width * (column + 1) // GRID)
+    inputs = split.inputs.clone()
+    inputs[:, :, rows, columns] = (255 * torch.tensor(case.dataset.mean)).round().to(torch.uint8)[:, None, None]
+    return inputs
+
+
+def milliseconds(case: Case, network: nn.Module) -> float:
+    """Median time for one image, in batches of `TIMED`, on the run's device."""
+    inputs, _ = case.pair(case.dataset.test.subset(torch.arange(min(TIMED, len(case.dataset.test)))))
+    times = []
+    with torch.inference_mode():
+        network.eval()(inputs)
+        for _ in range(ROUNDS):
+            began = time.perf_counter()
+            network(inputs)[0, 0].item()  # waits for a GPU
+            times.append(time.perf_counter() - began)
+    return 1000 * statistics.median(times) / len(inputs)
+
+
+def _with(split: Split, inputs: Tensor) -> Split:
+    return Split(inputs, split.labels, None, split.ids, split.refs)
+
+
+def _probabilities(case: Case, network: nn.Module, split: Split) -> np.ndarray:
+    return np.asarray(predict(network, case.batches(split)).softmax(1).cpu().numpy())

@@ -1,0 +1,143 @@
+"""Why a network says what it says of one training sample: captum attributions for the networks of a run.
+
+An image gets a value a pixel, a text a value a token; positive speaks for the class, negative against it (saliency knows no
+sign). What is needed comes from the run folder alone: weights, input statistics and inputs, so no data set is read.
+"""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from kdaif import models
+from kdaif.config import RunConfig, UserError, lookup
+from kdaif.runs import Run
+
+STEPS = 50  # points on the way from the baseline, integrated gradients
+NETWORKS = ("student", "teacher")
+# network, one input with a batch dimension, class -> attribution of the input's shape
+Method = Callable[[nn.Module, Tensor, int], Tensor]
+
+
+class Explanation(NamedTuple):
+    """What one network's probability of one class rests on, in one sample."""
+
+    network: str  # student, teacher
+    method: str  # name in `METHODS`
+    target: int  # class index
+    probability: float  # of that class, 0..1
+    values: NDArray[np.floating]  # (height, width) of an image, summed over channels; (tokens,) of a text
+    residual: float  # logit's distance from the baseline's less the sum of all values; NaN: the method promises no sum
+    tokens: tuple[str, ...] = ()  # of a text, one a value
+
+
+class Opened(NamedTuple):
+    """A network in eval mode on the CPU: a page must not take a GPU from a training."""
+
+    model: nn.Module
+    stats: models.InputStats  # of the run's training data: what inputs are normalised by
+
+
+def integrated_gradients(network: nn.Module, inputs: Tensor, target: int) -> Tensor:
+    """Sundararajan et al. 2017, from the mean colour (0 after normalisation): values add up to the logit's distance."""
+    from captum.attr import IntegratedGradients
+
+    attributed: Tensor = IntegratedGradients(network).attribute(inputs, target=target, n_steps=STEPS)
+    return attributed
+
+
+def saliency(network: nn.Module, inputs: Tensor, target: int) -> Tensor:
+    """Simonyan et al. 2014: the size of the logit's gradient, without a sign."""
+    from captum.attr import Saliency
+
+    attributed: Tensor = Saliency(network).attribute(inputs, target=target)
+    return attributed
+
+
+def occlusion(network: nn.Module, inputs: Tensor, target: int) -> Tensor:
+    """Zeiler & Fergus 2014: how far the logit falls when a patch (a quarter of the side) takes the mean colour."""
+    from captum.attr import Occlusion
+
+    channels, *sides = inputs.shape[1:]
+    window, stride = patch(sides)
+    settings = {"sliding_window_shapes": (channels, *window), "strides": (channels, *stride)}
+    attributed: Tensor = Occlusion(network).attribute(inputs, target=target, perturbations_per_eval=16, **settings)
+    return attributed
+
+
+def patch(sides: list[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Size and stride of the occluding patch."""
+    window = tuple(max(1, side // 4) for side in sides)
+    return window, tuple(max(1, side // 2) for side in window)
+
+
+METHODS: dict[str, Method] = {
+    "integrated-gradients": integrated_gradients,
+    "saliency": saliency,
+    "occlusion": occlusion,
+}
+
+
+def explain(run: Run, row: int, network: str, method: str, target: int) -> Explanation:
+    """Attribution of the class `target` in training sample `row` by the run's student or teacher.
+
+    Raises `UserError` for an unknown name, row or class, and for a run that keeps no inputs or not that network.
+    """
+    attribute = lookup(METHODS, method, "explain.method")
+    pixels, classes = run.inputs(), len(run.classes())
+    if pixels is None:
+        raise UserError(f"explain: run {run.id} keeps no inputs, takes a run on images.")
+    for field, number, count in (("row", row, len(pixels)), ("target", target, classes)):
+        if not 0 <= number < count:
+            raise UserError(f"explain.{field}: got {number}, takes 0 to {count - 1}.")
+    opened = open_network(run, network)
+    inputs = normalised(np.asarray(pixels[row : row + 1]), opened.stats).requires_grad_()
+    values = attribute(opened.model, inputs, target).detach()
+    with torch.no_grad():
+        logits = opened.model(torch.cat([inputs, torch.zeros_like(inputs)]))
+    distance = float(logits[0, target] - logits[1, target])
+    residual = distance - float(values.sum()) if method == "integrated-gradients" else math.nan
+    probability = float(logits[0].softmax(0)[target])
+    return Explanation(network, method, target, probability, values[0].sum(0).numpy(), residual)
+
+
+def open_network(run: Run, name: str) -> Opened:
+    """The run's `student` (its best so far, while it trains) or `teacher`; `UserError` where it is not kept."""
+    if name not in NETWORKS:
+        raise UserError(f"explain.network: got {name!r}, takes one of {', '.join(NETWORKS)}.")
+    config = run.config()
+    student = _build(run, config.student.model, "student.model")
+    kept = [run.student_path, run.checkpoint_dir / "best.safetensors"]
+    path = next((file for file in kept if file.is_file()), None)
+    if path is None:
+        raise UserError(f"explain: run {run.id} has saved no student yet, takes a run with a finished epoch.")
+    stats = models.load_checkpoint(student, path, "student")
+    if stats is None:
+        raise UserError(f"explain: {path} does not say how its inputs were normalised.")
+    model = student if name == "student" else _teacher(run, config, stats)
+    return Opened(model.eval(), stats)
+
+
+def normalised(pixels: NDArray[np.uint8], stats: models.InputStats) -> Tensor:
+    """Images (n, h, w, c) as the networks take them: (n, c, h, w), (pixels / 255 - mean) / std."""
+    mean, std = (torch.tensor([*figures])[:, None, None] for figures in stats)
+    return (torch.from_numpy(pixels.copy()).permute(0, 3, 1, 2).float() / 255 - mean).div(std).contiguous()
+
+
+def _teacher(run: Run, config: RunConfig, stats: models.InputStats) -> nn.Module:
+    path = run.provenance().get("teacher")
+    if path is None:
+        raise UserError(f"explain: run {run.id} of method {config.method} has no teacher.")
+    teacher = _build(run, config.teacher.model, "teacher.model")
+    own = models.load_checkpoint(teacher, Path(path))
+    return teacher if own is None else models.Normalised(teacher, stats, own)
+
+
+def _build(run: Run, name: str, field: str) -> nn.Module:
+    inputs = run.inputs()
+    return models.build(name, len(run.classes()), 3 if inputs is None else inputs.shape[-1], field)

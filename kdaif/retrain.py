@@ -1,0 +1,88 @@
+"""Acting on samples: a new run without them, or with other labels, and what that has changed. No torch.
+
+Nothing is overwritten: the marks become a csv named by its content, the new run's config names it (`data.edits`), and the old
+run remembers what was started from it and what was foretold.
+"""
+
+import hashlib
+import io
+import time
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from kdaif.config import RunConfig, UserError, parse_config
+from kdaif.edits import read_edits
+from kdaif.jobs import submit
+from kdaif.runs import Run, cache_root, list_runs
+from kdaif.runs.files import write_atomic
+
+RECORD = "retrained"
+
+
+def edited_config(run: Run, edits: pd.DataFrame) -> RunConfig:
+    """The run's config with these edits after its own ones; `edits`: columns row, label ("": leave out).
+
+    Raises `UserError` for no edits.
+    """
+    if edits.empty:
+        raise UserError("retrain: no sample is marked; mark those to leave out or to relabel first.")
+    config = run.config()
+    ids = run.samples()["id"].to_numpy()
+    table = pd.DataFrame({"id": ids[edits["row"]], "label": edits["label"].to_numpy()})
+    if config.data.edits:
+        table = pd.concat([_root_edits(run), table]).drop_duplicates("id", keep="last")
+    tree = config.model_dump(mode="json")
+    return parse_config({**tree, "data": {**tree["data"], "edits": str(keep_edits(table))}})
+
+
+def keep_edits(table: pd.DataFrame) -> Path:
+    """Writes edits (columns id, label) to the cache folder, under a name made from their content."""
+    text = io.StringIO()
+    table.sort_values("id").to_csv(text, index=False)
+    content = text.getvalue().encode()
+    path = cache_root() / "edits" / f"{hashlib.sha1(content, usedforsecurity=False).hexdigest()[:16]}.csv"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists():
+        write_atomic(path, lambda file: file.write(content))
+    return path
+
+
+def retrain(run: Run, edits: pd.DataFrame, predicted: float | None) -> Run:
+    """Queues the run of `edited_config`; `predicted` is the change of accuracy that was foretold (share)."""
+    started = _submit(edited_config(run, edits), run.provenance().get("data_root"))
+    leave = int((edits["label"] == "").sum())
+    line = {"run_id": started.id, "created": time.time(), "left_out": leave, "relabelled": len(edits) - leave}
+    kept = [old for old in _lines(run) if old["run_id"] != started.id]
+    run.write_notes(RECORD, {"runs": [*kept, {**line, "predicted": predicted}]})
+    return started
+
+
+def retrainings(run: Run) -> list[dict[str, Any]]:
+    """What was started from this run, newest first: run_id, left_out, relabelled, predicted, state, and `verified`, the change
+    of test accuracy (shares; None: not known yet, or never)."""
+    runs = {summary.id: summary for summary in list_runs() if summary.status is not None}
+    before = (run.result() or {}).get("test_accuracy")
+    lines = []
+    for line in reversed(_lines(run)):
+        found = runs.get(line["run_id"])
+        after = (found.result or {}).get("test_accuracy") if found else None
+        verified = None if before is None or after is None else after - before
+        state = found.status.state if found and found.status else "gone"
+        lines.append({**line, "state": state, "verified": verified})
+    return lines
+
+
+def _submit(config: RunConfig, data_root: str | None) -> Run:
+    return submit(config, data_root=Path(data_root) if data_root else None)
+
+
+def _lines(run: Run) -> list[dict[str, Any]]:
+    noted = run.read_notes(RECORD)
+    return [] if noted is None else list(noted["runs"])
+
+
+def _root_edits(run: Run) -> pd.DataFrame:
+    known = run.provenance().get("data_root")
+    return read_edits(str(run.config().data.edits), Path(known) if known else None)
