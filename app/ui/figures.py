@@ -106,7 +106,7 @@ def accuracy_figure(methods: pd.DataFrame, runs: pd.DataFrame) -> go.Figure:
     figure.update_xaxes(title="test accuracy, %")
     order = {"categoryorder": "array", "categoryarray": list(methods["label"])}
     figure.update_yaxes(range=[-0.6, len(methods) - 0.25], **order)
-    return styled(figure, height=255)
+    return styled(figure, height=225)
 
 
 def curves_figure(curves: pd.DataFrame) -> go.Figure:
@@ -129,7 +129,7 @@ def curves_figure(curves: pd.DataFrame) -> go.Figure:
     figure.update_layout(hovermode="x unified")
     figure.update_xaxes(title="epoch")
     figure.update_yaxes(title="test accuracy, %")
-    return styled(figure, height=255, legend=True)
+    return styled(figure, height=225, legend=True)
 
 
 def histogram_figure(
