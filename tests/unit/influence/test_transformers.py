@@ -67,19 +67,19 @@ def cross_entropy(model: nn.Module, batch: Batch) -> Tensor:
     return F.cross_entropy(model(batch[0]), batch[1], reduction="none")
 
 
-@pytest.mark.parametrize("scope", ["last", "all"])
-@pytest.mark.parametrize("name", NETWORKS)
+# a last layer whose weight is the embedding has no score of its own
+SCOPED = [(name, scope) for name in NETWORKS for scope in ("last", "all") if scope == "all" or "tied" not in name]
+
+
+@pytest.mark.parametrize(("name", "scope"), SCOPED)
 def test_layerwise_scores_are_the_loops(name: str, scope: str) -> None:
     model = made(name)
-    if scope == "last" and "tied" in name:
-        pytest.skip("the last layer's weight is the embedding: its score is no matter of one layer")
     names = scope_names(model, scope)
     assert not obstacle(model, cross_entropy, batch(1), names)
     directions = [gradient(model, cross_entropy, [batch(seed)], names) for seed in (1, 2)]
     scores, reference = (
         SCORERS[scorer](model, cross_entropy, batch(3), directions) for scorer in ("layerwise", "loop")
     )
-    assert (scores - reference).abs().max() <= 1e-4 * reference.abs().max()
     assert (scores - reference).abs().max() <= 1e-5 * reference.abs().max()
 
 
