@@ -2,7 +2,8 @@
 
 `audit(run)` detects on one checkpoint of a finished run. With `retrain` it also trains small models again and again without some
 of their samples, and says how well the scores foretold the validation loss (linear datamodelling score, leave-one-out,
-removal curve). Of detectors that score a random subset alone (`scored` says how many), precision at k is at the same share.
+removal curve). All detectors are compared on the same samples, a random subset of a large training set (`compared` says how
+many), for the peers take samples one by one; precision at k is then at the same share.
 """
 
 import time
@@ -56,9 +57,9 @@ def detection(checkpoint: Checkpoint, flipped: np.ndarray, k: int, say: Say) -> 
 
     What was recorded has no seconds: it came with the training.
     """
-    result: dict[str, Any] = {"k": k, "samples": len(flipped), "flipped": int(flipped.sum())}
-    result |= {key: {} for key in ("auroc", "average_precision", "precision_at_k", "recall_at_10_percent", "scored")}
-    result["seconds"] = {}
+    wrong = flipped[checkpoint.compared]
+    result: dict[str, Any] = {"k": k, "samples": len(flipped), "flipped": int(flipped.sum()), "compared": len(wrong)}
+    result |= {key: {} for key in ("auroc", "average_precision", "precision_at_k", "recall_at_10_percent", "seconds")}
     for name in [*checkpoint.recorded, *DETECTORS]:
         say(f"detecting by {name}")
         began = time.monotonic()
@@ -67,12 +68,10 @@ def detection(checkpoint: Checkpoint, flipped: np.ndarray, k: int, say: Say) -> 
         else:
             values = DETECTORS[name](checkpoint)
             result["seconds"][name] = time.monotonic() - began
-        scored = int(np.isfinite(values).sum())
-        result["scored"][name] = scored
-        result["auroc"][name] = auroc(values, flipped)
-        result["average_precision"][name] = average_precision(values, flipped)
-        result["precision_at_k"][name] = precision_at_k(values, flipped, max(1, round(k * scored / len(flipped))))
-        result["recall_at_10_percent"][name] = recall_at_share(values, flipped)
+        result["auroc"][name] = auroc(values, wrong)
+        result["average_precision"][name] = average_precision(values, wrong)
+        result["precision_at_k"][name] = precision_at_k(values, wrong, max(1, round(k * len(wrong) / len(flipped))))
+        result["recall_at_10_percent"][name] = recall_at_share(values, wrong)
     return result
 
 

@@ -20,7 +20,7 @@ from kdaif.fit import make_accelerator, new_model
 from kdaif.influence.scores import Criterion
 from kdaif.report import detectors
 from kdaif.runs import Run
-from kdaif.targets import VALIDATION
+from kdaif.targets import labelled, select
 from kdaif.teacher import find_teacher
 
 BATCH = 256
@@ -28,7 +28,7 @@ BATCH = 256
 Pair = tuple[
     Float[Tensor, "_ ..."] | Int32[Tensor, "_ 2 length"], Int64[Tensor, "_"]
 ]  # inputs and given labels, on the device
-Score = NDArray[np.floating]  # a value a training sample, higher = more harmful; NaN: not scored
+Score = NDArray[np.floating]  # a value a compared sample, higher = more harmful
 
 
 def draw(part: int, seed: int = 0) -> np.random.Generator:
@@ -41,8 +41,9 @@ def draw(part: int, seed: int = 0) -> np.random.Generator:
 class Effort:
     """How much an audit spends: the full one takes minutes on digits, the quick one seconds."""
 
-    scored: int  # training samples, drawn at random, that the slow peers score
+    compared: int  # training samples, drawn at random, that all detectors are compared on
     krylov: int  # steps of captum's Arnoldi iteration
+    curved: int  # samples, of those compared, whose loss it takes the Hessian of, again in each step
     arnoldi: bool  # it stands beside the others against retraining, too: it costs more than the retraining
     samples: int  # training samples, drawn at random, of the retrained set
     subsets: int  # random halves of it that are retrained
@@ -52,8 +53,8 @@ class Effort:
     removed: tuple[float, ...]  # shares of the samples that the removal curve takes away
 
 
-FULL = Effort(300, 200, True, 2000, 50, 2, 2, 40, (0.1, 0.2, 0.4))
-QUICK = Effort(100, 30, False, 2000, 16, 1, 1, 10, (0.2,))
+FULL = Effort(1000, 60, 128, True, 2000, 50, 2, 2, 40, (0.1, 0.2, 0.4))
+QUICK = Effort(400, 30, 100, False, 2000, 16, 1, 1, 10, (0.2,))
 
 
 @dataclass(frozen=True)
@@ -85,25 +86,28 @@ class Case:
         return tempered(network(pair[0]), pair[1], self.config.influence.temperature)
 
     def targets(self) -> Split:
-        """The run's influence targets: by default the validation samples, with the teacher's labels."""
-        validation = self.dataset.validation
-        said = predict(self.teacher, self.batches(validation)).argmax(1).cpu()
-        return VALIDATION[self.config.influence.validation](validation, said)
+        """The run's influence targets: by default all validation samples, with the teacher's labels."""
+        influence, validation = self.config.influence, self.dataset.validation
+        said = predict(self.teacher, self.batches(validation)).cpu()
+        in_use = labelled(influence.validation, validation, said.argmax(1))
+        rows = torch.from_numpy(np.isin(validation.ids, in_use.ids))
+        return select(influence.target, in_use, self.dataset.classes, said[rows])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Checkpoint:
     """A network at the end of its training, with what a detector may use."""
 
     network: nn.Module  # eval mode, all parameters trained
-    train: Pair
+    compared: NDArray[np.int64]  # positions, ascending, of the random training samples that detectors are compared on
+    train: Pair  # these samples
     validation: Pair  # the influence targets
     criterion: Criterion  # the validation losses that are to fall
     scored_criterion: Criterion  # the losses whose influence the run measures
     damping: float
     recorded: Mapping[str, Score]  # what the run wrote down while it trained
-    scored: NDArray[np.int64]  # positions of the random subset that the slow peers score, ascending
     krylov: int
+    curved: int
 
 
 def open_case(run: Run, data_root: Path | None) -> Case:
@@ -127,18 +131,19 @@ def open_case(run: Run, data_root: Path | None) -> Case:
 
 def open_checkpoint(case: Case, network: str, effort: Effort) -> Checkpoint:
     """The run's `teacher` or `student` as a checkpoint; `UserError` for another name."""
-    count = len(case.dataset.train)
-    chosen = draw(0).permutation(count)[: effort.scored]
+    train = case.dataset.train
+    chosen = np.sort(draw(0).permutation(len(train))[: effort.compared])
     return Checkpoint(
         network=open_network(case, network).eval().requires_grad_(True),
-        train=case.pair(case.dataset.train),
+        compared=chosen,
+        train=case.pair(train.subset(torch.from_numpy(chosen))),
         validation=case.pair(case.targets()),
         criterion=case.criterion,
         scored_criterion=case.scored_criterion,
         damping=case.config.influence.damping,
-        recorded=detectors(case.run),
-        scored=np.sort(chosen),
+        recorded={name: score[chosen] for name, score in detectors(case.run).items()},
         krylov=effort.krylov,
+        curved=effort.curved,
     )
 
 

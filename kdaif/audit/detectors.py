@@ -8,14 +8,14 @@ influence.
 """
 
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 
 import torch
 
 from kdaif.adaptive import FOLDS
 from kdaif.audit import peers
 from kdaif.audit.checkpoint import BATCH, Checkpoint, Score
-from kdaif.influence import make_probe
+from kdaif.influence import Scores, make_probe
 from kdaif.influence.loop import cross_entropy
 
 Detector = Callable[[Checkpoint], Score]
@@ -26,8 +26,14 @@ def influence(checkpoint: Checkpoint, scope: str, preconditioner: str, statistic
 
     Scope `last` has its standard error from all validation samples, scope `all` from `FOLDS` folds of them.
     """
+    scores = [getattr(part, statistic) for part in _scores(checkpoint, scope, preconditioner)]
+    return -torch.cat(scores).detach().cpu().double().numpy()
+
+
+@lru_cache(maxsize=1)  # both statistics come of one pass
+def _scores(checkpoint: Checkpoint, scope: str, preconditioner: str) -> list[Scores]:
     inputs, labels = checkpoint.validation
-    folds = FOLDS if scope == "all" else 1
+    folds = min(FOLDS, len(labels)) if scope == "all" else 1
     probe = make_probe(
         checkpoint.network,
         checkpoint.criterion,
@@ -37,8 +43,7 @@ def influence(checkpoint: Checkpoint, scope: str, preconditioner: str, statistic
         damping=checkpoint.damping,
     )
     batches = zip(*(part.split(BATCH) for part in checkpoint.train))
-    scores = [getattr(probe(checkpoint.network, checkpoint.scored_criterion, batch), statistic) for batch in batches]
-    return -torch.cat(scores).detach().cpu().double().numpy()
+    return [probe(checkpoint.network, checkpoint.scored_criterion, batch) for batch in batches]
 
 
 def loss(checkpoint: Checkpoint) -> Score:

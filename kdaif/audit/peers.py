@@ -1,8 +1,9 @@
 """Other people's detectors on our checkpoints: captum and cleanlab, both from the extra `audit`.
 
 captum's classes get one checkpoint and learning rate 1, so that a score is a plain sum of gradient products, and a copy of the
-network in plain memory format, for they fail on channels-last gradients. TracInCP and ArnoldiInfluenceFunction go through the
-samples one by one and score a random subset (`Checkpoint.scored`).
+network in plain memory format, for they fail on channels-last gradients. TracInCP and ArnoldiInfluenceFunction take a batch
+apart and go back through all of it for every sample, so they get batches of one: the same scores, and a batch's size times
+as fast where the samples are many.
 """
 
 import copy
@@ -15,7 +16,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.utils.data import TensorDataset
+from torch.utils.data import DataLoader, TensorDataset
 
 from kdaif.audit.checkpoint import BATCH, Checkpoint, Pair, Score
 from kdaif.influence.layers import head
@@ -31,17 +32,21 @@ def tracin_fast(network: nn.Module, train: Pair, validation: Pair) -> Float[Tens
     return _tracin_fast(network, train).influence(_plain(validation)).detach()
 
 
-def arnoldi(network: nn.Module, train: Pair, validation: Pair, krylov: int = 200) -> Float[Tensor, "validation train"]:
-    """ArnoldiInfluenceFunction, all layers: the Hessian of the training loss on its top quarter of `krylov` directions."""
+def arnoldi(
+    network: nn.Module, train: Pair, validation: Pair, krylov: int = 200, curved: int | None = None
+) -> Float[Tensor, "validation train"]:
+    """ArnoldiInfluenceFunction, all layers: the Hessian of the loss of the first `curved` training samples (None: of all), on
+    its top quarter of `krylov` directions."""
     from captum.influence._core.arnoldi_influence_function import ArnoldiInfluenceFunction
 
     data, size = TensorDataset(*_plain(train)), max(1, krylov // 4)
-    settings = {"loss_fn": _EACH, "batch_size": BATCH, "hessian_dataset": data}
+    bent = DataLoader(TensorDataset(*(part[:curved] for part in _plain(train))), BATCH)
+    settings = {"loss_fn": _EACH, "batch_size": 1, "hessian_dataset": bent}
     with _quiet():
         peer = ArnoldiInfluenceFunction(
             _copy(network), data, "", _as_it_is, arnoldi_dim=krylov, projection_dim=size, **settings
         )
-        return peer.influence(_plain(validation)).detach()
+        return peer.influence(one_by_one(validation)).detach()
 
 
 def tracin_fast_score(checkpoint: Checkpoint) -> Score:
@@ -56,20 +61,20 @@ def tracin_self_score(checkpoint: Checkpoint) -> Score:
 
 
 def tracin_score(checkpoint: Checkpoint) -> Score:
-    """TracInCP, all layers, against the validation targets; on the subset."""
+    """TracInCP, all layers, against the validation targets."""
     from captum.influence import TracInCP
 
-    network, data = _copy(checkpoint.network), TensorDataset(*_plain(_subset(checkpoint)))
+    network, data = _copy(checkpoint.network), TensorDataset(*_plain(checkpoint.train))
     with _quiet():
-        peer = TracInCP(network, data, [""], _as_it_is, loss_fn=_EACH, batch_size=BATCH)
-        summed = peer.influence(_plain(checkpoint.validation), aggregate=True)[0]
-    return _spread(checkpoint, -summed / len(checkpoint.validation[0]))
+        peer = TracInCP(network, data, [""], _as_it_is, loss_fn=_EACH, batch_size=1)
+        summed = peer.influence(one_by_one(checkpoint.validation), aggregate=True)[0]
+    return -_numpy(summed) / len(checkpoint.validation[0])
 
 
 def arnoldi_score(checkpoint: Checkpoint) -> Score:
-    """ArnoldiInfluenceFunction against the validation targets; on the subset, which gives the Hessian too."""
-    pairs = arnoldi(checkpoint.network, _subset(checkpoint), checkpoint.validation, checkpoint.krylov)
-    return _spread(checkpoint, -pairs.mean(0))
+    """ArnoldiInfluenceFunction against the validation targets."""
+    settings = {"krylov": checkpoint.krylov, "curved": checkpoint.curved}
+    return -_numpy(arnoldi(checkpoint.network, checkpoint.train, checkpoint.validation, **settings).mean(0))
 
 
 def confident_learning(checkpoint: Checkpoint, adjusted: bool = True) -> Score:
@@ -134,16 +139,9 @@ def _as_it_is(network: nn.Module, checkpoint: str) -> float:
     return 1.0
 
 
-def _subset(checkpoint: Checkpoint) -> Pair:
-    inputs, labels = checkpoint.train
-    return inputs[checkpoint.scored], labels[checkpoint.scored]
-
-
-def _spread(checkpoint: Checkpoint, of_subset: Tensor) -> Score:
-    """The subset's scores at their places, NaN elsewhere."""
-    score = np.full(len(checkpoint.train[0]), np.nan)
-    score[checkpoint.scored] = _numpy(of_subset)
-    return score
+def one_by_one(pair: Pair) -> DataLoader[Any]:
+    """Batches of one."""
+    return DataLoader(TensorDataset(*_plain(pair)), 1)
 
 
 def _numpy(tensor: Tensor) -> Score:

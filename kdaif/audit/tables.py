@@ -26,9 +26,11 @@ def _detection(result: dict[str, Any]) -> Table:
     for name in _best_first(result["auroc"]):
         seconds = result["seconds"].get(name)
         cost = "recorded" if seconds is None else f"{seconds:.2f}"
-        rows.append([name, *(_figure(result[key][name]) for key in keys), str(result["scored"][name]), cost])
+        rows.append([name, *(_figure(result[key][name]) for key in keys), cost])
     title = f"{result['flipped']} wrong labels among {result['samples']}, {result['network']}"
-    heads = ["AUROC", "average precision", f"precision at {result['k']}", "recall at 10 %", "scored", "seconds"]
+    if result["compared"] < result["samples"]:
+        title += f"; compared on {result['compared']} of them, drawn at random"
+    heads = ["AUROC", "average precision", f"precision at {result['k']}", "recall at 10 %", "seconds"]
     return Table(title, ["detector", *heads], rows)
 
 

@@ -10,6 +10,7 @@ here is linear in its parameters, so the share is a trilinear form, and it is co
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from itertools import product
 from typing import Any
 
 import torch
@@ -22,7 +23,9 @@ Share = Float[Tensor, "directions batch"]
 # (layer, input, loss gradient in the output, directions by local name, train mode); a parameter that has none is left out
 Rule = Callable[[Any, Tensor, Tensor, Directions, bool], Share]
 
-CHUNK = 2**20  # numbers in the sample gradients held at once, to stay in a processor's cache; 16 times as many on a GPU
+# numbers in the sample gradients held at once, to stay in a processor's cache (and under 4 MiB an array, above which the system
+# is asked for fresh memory each time); 16 times as many on a GPU
+CHUNK = 5 * 2**18
 FEW = 4  # input channels up to which a convolution's patches are laid out
 
 
@@ -32,7 +35,8 @@ def _linear(layer: nn.Linear, x: Tensor, g: Tensor, v: Directions, training: boo
     if "weight" in v:
         weights = v["weight"]
         if len(weights) == 1 or x.shape[1] == 1:
-            shares.append(torch.stack([_moved(F.linear(x, weight.to(x.dtype)), g) for weight in weights]))
+            moved = F.linear(x, weights.flatten(0, 1).to(x.dtype)).unflatten(-1, weights.shape[:2])
+            shares.append(_moved(moved.movedim(-2, 0), g))
         else:
             parts = _chunks(x, weights[0].numel())
             shares.append(torch.cat([_gathered(torch.bmm(g[part].mT, x[part]), weights) for part in parts], 1))
@@ -46,8 +50,12 @@ def _conv(layer: nn.Conv1d | nn.Conv2d | nn.Conv3d, x: Tensor, g: Tensor, v: Dir
         if len(weights) == 1:
             shares.append(_moved(layer._conv_forward(x, weights[0].to(x.dtype), None), g)[None])
         else:
-            parts = _chunks(x, weights[0].numel() + 2 * x[0].numel())
-            gradients = _patch_gradients if _patchable(layer) else _conv_gradients
+            patches = layer.weight[0].numel() * g[0, 0].numel()
+            if _patchable(layer):
+                gradients, numbers = _patch_gradients, patches
+            else:
+                gradients, numbers = _conv_gradients, weights[0].numel() + 2 * x[0].numel()
+            parts = _chunks(x, numbers)
             shares.append(torch.cat([_gathered(gradients(layer, x[p], g[p]), weights) for p in parts], 1))
     return torch.stack(shares).sum(0)
 
@@ -65,18 +73,22 @@ def _conv_gradients(layer: Any, x: Tensor, g: Tensor) -> Float[Tensor, "batch *w
 
 
 def _patchable(layer: nn.Conv1d | nn.Conv2d | nn.Conv3d) -> bool:
-    return layer.in_channels <= FEW and layer.groups == 1 and set(layer.dilation) == {1}
+    return layer.in_channels <= FEW and layer.groups == 1
 
 
 def _patch_gradients(layer: Any, x: Tensor, g: Tensor) -> Float[Tensor, "batch *weight"]:
     """The same by a matrix product with the patches, which few channels keep small."""
-    x = padded(layer, x).movedim(1, -1).contiguous()
-    for axis, (kernel, stride) in enumerate(zip(layer.kernel_size, layer.stride, strict=True), 1):
-        x = x.unfold(axis, kernel, stride)
-    inner = len(layer.stride)
-    patches = x.movedim(inner + 1, -1)  # (batch, *positions, *kernel, channels)
-    products = g.flatten(2) @ patches.flatten(1, inner).flatten(2)
-    return products.unflatten(2, patches.shape[inner + 1 :]).movedim(-1, 2)
+    x = padded(layer, x)
+    patches = x.new_empty(len(x), layer.in_channels, *layer.kernel_size, *g.shape[2:])
+    for place in product(*map(range, layer.kernel_size)):
+        seen = (
+            slice(at * dilation, at * dilation + (count - 1) * stride + 1, stride)
+            for at, dilation, stride, count in zip(place, layer.dilation, layer.stride, g.shape[2:], strict=True)
+        )
+        patches[:, :, *place] = x[:, :, *seen]
+    inner = len(layer.kernel_size)
+    products = torch.bmm(g.flatten(2), patches.flatten(2 + inner).flatten(1, 1 + inner).mT)
+    return products.unflatten(2, layer.weight.shape[1:])
 
 
 def padded(layer: nn.Conv1d | nn.Conv2d | nn.Conv3d, x: Tensor) -> Tensor:
@@ -118,10 +130,10 @@ def _per_channel(t: Float[Tensor, "batch channels ..."]) -> Float[Tensor, "batch
     return t.sum(tuple(range(2, t.dim()))) if t.dim() > 2 else t
 
 
-def _moved(y: Tensor, g: Tensor) -> Float[Tensor, "batch"]:
+def _moved(y: Tensor, g: Tensor) -> Float[Tensor, "*directions batch"]:
     """<g_i, y_i> of each sample, added up in at least float32; y is used up."""
     wide = torch.promote_types(g.dtype, torch.float32)
-    return y.to(wide).mul_(g).sum(tuple(range(1, y.dim())))  # no flatten: it would copy channels-last images
+    return y.to(wide).mul_(g).sum(tuple(range(1 - g.dim(), 0)))  # no flatten: it would copy channels-last images
 
 
 def _gathered(gradients: Float[Tensor, "batch ..."], directions: Float[Tensor, "directions ..."]) -> Share:
@@ -131,7 +143,8 @@ def _gathered(gradients: Float[Tensor, "batch ..."], directions: Float[Tensor, "
 
 def _chunks(x: Tensor, numbers: int) -> Iterator[slice]:
     """Slices of the batch with so few samples that `numbers` for each of them stay within `CHUNK`."""
-    size = max(1, (CHUNK if x.device.type == "cpu" else 16 * CHUNK) // numbers)
+    fit = max(1, (CHUNK if x.device.type == "cpu" else 16 * CHUNK) // numbers)
+    size = 2 ** (fit.bit_length() - 1)  # a power of two: kernels take 16 rows at a time, and batches divide by it
     return (slice(start, start + size) for start in range(0, len(x), size))
 
 

@@ -1,9 +1,11 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
-from kdaif.audit.checkpoint import Case, Effort, draw, open_case, open_checkpoint
+from kdaif.audit.checkpoint import Case, draw, open_case, open_checkpoint
 from kdaif.config import UserError
 from kdaif.runs import Run, new_run, open_run
 from kdaif.train import train_new
@@ -23,6 +25,15 @@ def test_targets_are_the_validation_samples_with_the_teachers_labels(case: Case)
     inputs, labels = case.pair(targets)
     assert torch.equal(case.teacher(inputs).argmax(1), labels)
     assert not torch.equal(labels, validation.labels)
+
+
+def test_targets_follow_the_runs_own(case: Case):
+    influence = case.config.influence.model_copy(update={"target": "class:3", "validation": "agreed"})
+    narrowed = replace(case, config=case.config.model_copy(update={"influence": influence}))
+    targets, validation = narrowed.targets(), case.dataset.validation
+    assert 2 <= len(targets) < len(validation)
+    given = validation.labels[torch.from_numpy(np.isin(validation.ids, targets.ids))]
+    assert set(given.tolist()) == set(targets.labels.tolist()) == {3}
 
 
 def test_the_student_is_the_runs_last(case: Case, done: Run):
@@ -57,8 +68,8 @@ def test_changed_data_are_refused(case: Case, done: Run, monkeypatch: pytest.Mon
 
 def test_random_subsets_have_nothing_to_do_with_label_noise(case: Case):
     flipped = case.dataset.train.flipped.numpy()
-    effort = Effort(len(flipped) // 2, *list(vars(TINY).values())[1:])
-    share = flipped[open_checkpoint(case, "teacher", effort).scored].mean()
+    effort = replace(TINY, compared=len(flipped) // 2)
+    share = flipped[open_checkpoint(case, "teacher", effort).compared].mean()
     assert abs(share - flipped.mean()) < 0.12  # three standard deviations
 
 

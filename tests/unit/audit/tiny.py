@@ -3,8 +3,9 @@
 from kdaif.audit import Effort
 
 TINY = Effort(
-    scored=20,
+    compared=120,
     krylov=8,
+    curved=40,
     arnoldi=True,
     samples=150,
     subsets=5,
