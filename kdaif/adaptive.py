@@ -37,20 +37,22 @@ FOLDS = 8  # validation folds of a teacher scored in all its layers
 
 def on_both(weights: InfluenceWeights, step: Step, scored: Tensor) -> Tensor:
     """Label and teacher term are weighted alike."""
-    return weights(step.losses(step.labels).total, step.index, scored=scored)
+    losses = step.losses(step.labels)
+    return weights(losses.total, step.index, scored=scored, terms=torch.stack(losses))
 
 
 def on_label(weights: InfluenceWeights, step: Step, scored: Tensor) -> Tensor:
     """The label term alone is weighted: the image goes on teaching what the teacher says of it."""
     losses = step.losses(step.labels)
-    return weights(losses.label, step.index, rest=losses.teacher, scored=scored)
+    return weights(losses.label, step.index, rest=losses.teacher, scored=scored, terms=torch.stack(losses))
 
 
 def by_relabelling(weights: InfluenceWeights, step: Step, scored: Tensor) -> Tensor:
     """What a given label loses in weight goes to the teacher's label, so that no sample is lost."""
     losses = step.losses(step.labels)
     instead = losses if step.teacher_logits is None else step.losses(step.teacher_logits.argmax(1))
-    return weights(losses.label, step.index, rest=losses.teacher, instead=instead.label, scored=scored)
+    terms = torch.stack(losses)
+    return weights(losses.label, step.index, rest=losses.teacher, instead=instead.label, scored=scored, terms=terms)
 
 
 APPLY: dict[str, Callable[[InfluenceWeights, Step, Tensor], Tensor]] = {
@@ -163,6 +165,8 @@ class AdaptiveWeights:
             "influence_raw": table.raw / table.trust(),
             "influence_spread": table.spread(),
             "student_influence": table.own(),
+            "influence_label": table.terms[0],
+            "influence_teacher": table.terms[1],
             "visits": table.visits,
             "harmful_visits": table.harmful_visits,
             "weight": table.applied,
@@ -220,7 +224,7 @@ def check_adaptive(config: RunConfig, dataset: Dataset) -> None:
     """Raises `UserError` for a name that does not exist, before a teacher is trained."""
     for name, registry in _NAMES.items():
         lookup(registry, getattr(config.influence, name), f"influence.{name}")
-    check_target(config.influence.target, dataset.classes)
+    check_target(config.influence.target, dataset.classes, dataset.validation)
 
 
 _NAMES: dict[str, Mapping[str, Any]] = {

@@ -141,7 +141,8 @@ class InfluenceConfig(Section):
     scope: Literal["last", "all"] = "last"  # last layer, or all layers
     # the labels of the validation target: teacher (its own), agreed (given ones that it agrees with), given
     validation: str = "teacher"
-    # whose loss counts: all, class:NAME (or number), worst-class, ids:FILE (validation sample ids, one a line)
+    # whose loss counts: all, class:NAME (or number), worst-class, group:COLUMN=VALUE (a column of the source), ids:FILE
+    # (validation sample ids, one a line)
     target: str = "all"
     temperature: Temperature = 2.0  # of the label's loss whose influence is taken; 1: the plain cross-entropy
     target_temperature: Temperature = 4.0  # of the validation loss that is to fall

@@ -13,6 +13,8 @@ from kdaif.metrics.ranking import spearman, top_k_overlap
 from kdaif.metrics.safe import rank_robustness, rga
 from kdaif.runs import Run
 
+# of a sample's visits; runs of older versions have not all of them
+MEASURED = ("influence_spread", "visits", "harmful_visits", "influence_label", "influence_teacher")
 DISPUTE_CONFIDENCE = 0.5  # a teacher less sure than this suggests no other label
 
 
@@ -37,10 +39,11 @@ def sample_table(run: Run, epoch: int | None = None) -> pd.DataFrame:
 
 
 def ranked(run: Run, epoch: int | None, count: int, helpful: bool) -> pd.DataFrame:
-    """The `count` most harmful (or helpful) samples, first the worst (best)."""
+    """The `count` most harmful (or helpful) samples, first the worst (best), with what the run measured of each."""
     table = sample_table(run, epoch).dropna(subset=["influence"])
     order = table["influence"].sort_values(ascending=not helpful, kind="stable").index[:count]
-    columns = ["id", "influence", "weight", "given_label", "suggested_label"]
+    measured = [name for name in MEASURED if name in table and (table[name].notna() & (table[name] != -1)).any()]
+    columns = ["id", "influence", "weight", *measured, "given_label", "suggested_label"]
     columns += [name for name in _WHERE_KNOWN if table[name].notna().any()]
     return table.loc[order, columns].reset_index(drop=True)
 

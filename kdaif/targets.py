@@ -1,8 +1,8 @@
 """The influence target: the validation samples whose loss a training sample is held to help or harm.
 
 `influence.validation` says which labels a validation sample carries, by name in `VALIDATION`. `influence.target` is a name of
-`TARGETS`, some with an argument behind a colon: `all`, `class:NAME-or-INDEX`, `worst-class`, `ids:FILE`. Each takes the
-validation split with the labels in use, the class names and the teacher's logits, and says which samples count.
+`TARGETS`, some with an argument behind a colon: `all`, `class:NAME-or-INDEX`, `worst-class`, `group:COLUMN=VALUE`, `ids:FILE`.
+Each takes the validation split with the labels in use, the class names and the teacher's logits, and says which samples count.
 """
 
 from collections.abc import Callable
@@ -62,6 +62,12 @@ def worst_class(argument: str, split: Split, classes: tuple[str, ...], logits: F
     return split.labels == means.where(counts >= LEAST, -torch.inf).argmax()
 
 
+def group(argument: str, split: Split, classes: tuple[str, ...], logits: Float[Tensor, "n classes"]) -> Mask:
+    """The samples of which a column of the source says this value."""
+    column, value = group_of(argument, split)
+    return torch.from_numpy(split.columns[column] == value)
+
+
 def chosen(argument: str, split: Split, classes: tuple[str, ...], logits: Float[Tensor, "n classes"]) -> Mask:
     """The samples whose ids stand in a text file, one a line."""
     ids = read_ids(argument)
@@ -77,9 +83,14 @@ TARGETS: dict[str, Chooser] = {
     "all": everything,
     "class": one_class,
     "worst-class": worst_class,
+    "group": group,
     "ids": chosen,
 }
-ARGUMENTS = {"class": "NAME", "ids": "FILE"}  # what stands behind the colon, where something does
+ARGUMENTS = {
+    "class": "NAME",
+    "group": "COLUMN=VALUE",
+    "ids": "FILE",
+}  # what stands behind the colon, where something does
 
 
 def select(target: str, split: Split, classes: tuple[str, ...], logits: Float[Tensor, "n classes"]) -> Split:
@@ -97,17 +108,20 @@ def select(target: str, split: Split, classes: tuple[str, ...], logits: Float[Te
 def parse(target: str) -> tuple[str, str]:
     """(name in `TARGETS`, argument or ""); raises `UserError` for any other form."""
     kind, colon, argument = target.partition(":")
-    if kind in TARGETS and bool(colon) == bool(argument) == (kind in ARGUMENTS):
+    whole = kind != "group" or "=" in argument
+    if kind in TARGETS and bool(colon) == bool(argument) == (kind in ARGUMENTS) and whole:
         return kind, argument
     forms = [f"{name}:{ARGUMENTS[name]}" if name in ARGUMENTS else name for name in TARGETS]
     raise UserError(f"influence.target: got {target!r}, takes one of {', '.join(forms)}.")
 
 
-def check_target(target: str, classes: tuple[str, ...]) -> None:
+def check_target(target: str, classes: tuple[str, ...], validation: Split) -> None:
     """What can be told before there is a teacher; raises `UserError`."""
     kind, argument = parse(target)
     if kind == "class":
         class_number(argument, classes)
+    if kind == "group":
+        group_of(argument, validation)
     if kind == "ids":
         read_ids(argument)
 
@@ -122,6 +136,23 @@ def class_number(name: str, classes: tuple[str, ...]) -> int:
     raise UserError(
         f"influence.target: there is no class {name!r}, takes one of {named} or a number from 0 to {len(classes) - 1}."
     )
+
+
+def group_of(argument: str, split: Split) -> tuple[str, str]:
+    """(column, value) of COLUMN=VALUE; `UserError` for a column or value that the samples have not."""
+    column, _, value = argument.partition("=")
+    if column not in split.columns:
+        there = (
+            f"takes one of {', '.join(split.columns)}" if split.columns else "the data have none beside input and label"
+        )
+        raise UserError(f"influence.target: there is no column {column!r}, {there}.")
+    values = np.unique(split.columns[column]).tolist()
+    if value not in values:
+        named = ", ".join(values[:10]) + (", ..." if len(values) > 10 else "")
+        raise UserError(
+            f"influence.target: no validation sample has {value!r} in column {column!r}, takes one of {named}."
+        )
+    return column, value
 
 
 def read_ids(file: str) -> list[str]:

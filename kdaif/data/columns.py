@@ -6,7 +6,7 @@ import datasets
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from jaxtyping import Float32, Int64
+from jaxtyping import Float32, Int64, Shaped
 
 from kdaif.config import Columns, UserError
 
@@ -106,6 +106,25 @@ def encode(rows: datasets.Dataset, column: str, classes: tuple[str, ...], field:
         known = ", ".join(classes[:10]) + (", ..." if len(classes) > 10 else "")
         raise UserError(f"{field}: column {column!r} has the label {unknown!r}, takes the train split's: {known}.")
     return codes.to_numpy(np.int64)
+
+
+def descriptions(rows: datasets.Dataset, columns: Found) -> dict[str, Shaped[np.ndarray, "rows"]]:
+    """What a table says of its samples beside input and label, as words: columns of classes, words, whole numbers, yes and no.
+
+    An empty cell is "".
+    """
+    found = {}
+    for name in rows.column_names:
+        feature, kind = rows.features[name], rows.data.schema.field(name).type
+        if name in columns or not (holds_strings(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind)):
+            continue
+        values = rows.data.column(name).to_pandas()
+        if isinstance(feature, datasets.ClassLabel):
+            values = values.map(dict(enumerate(feature.names)))
+        elif pd.api.types.is_float_dtype(values):  # whole numbers with empty cells
+            values = values.astype("Int64")
+        found[name] = values.astype("string").fillna("").to_numpy(str)
+    return found
 
 
 def _names(rows: datasets.Dataset, column: str, field: str) -> pd.Series:

@@ -9,7 +9,7 @@ from jaxtyping import Int64, UInt8
 from torch import Tensor
 
 from kdaif.config import DataConfig, NoiseConfig, UserError, lookup
-from kdaif.data.columns import Found, class_names, encode, find_columns, numbers
+from kdaif.data.columns import Found, class_names, descriptions, encode, find_columns, numbers
 from kdaif.data.corruption import CORRUPTIONS, corrupt
 from kdaif.data.edits import edit
 from kdaif.data.images import decode, encoded
@@ -78,6 +78,8 @@ def load(data: DataConfig, noise: NoiseConfig, seed: int, data_root: Path | None
         draws = [_stream("corruption", noise_seed, part) for part in range(3)]
         pairs = [corrupt(*each) for each in zip(inputs, rates, [damage] * 3, draws)]
         inputs, corrupted = tuple(images for images, _ in pairs), [which for _, which in pairs]
+    train_says, test_says = (descriptions(table.rows, columns) for table in (source.train, source.test or source.train))
+    said = train_says, train_says, test_says
     splits = [
         Split(
             inputs=images,
@@ -89,6 +91,7 @@ def load(data: DataConfig, noise: NoiseConfig, seed: int, data_root: Path | None
             texts=sentences.texts[part] if sentences else None,
             rating=rating[part],
             rating_spread=spread[part],
+            columns={name: values[rows] for name, values in said[part].items()},
         )
         for part, ((table, rows), images, noisy_labels, true_labels, which) in enumerate(
             zip(places, inputs, trained_on, true, corrupted)

@@ -6,7 +6,8 @@ never test samples.
 """
 
 import hashlib
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from itertools import combinations
 from typing import Any
@@ -34,6 +35,8 @@ class Split:
     texts: Shaped[np.ndarray, "n parts"] | None = None  # str, the sentence or both of a pair; None: images
     rating: Float32[np.ndarray, "n"] | None = None  # mean of several people's ratings; None: nobody rated
     rating_spread: Float32[np.ndarray, "n"] | None = None  # standard deviation of these ratings
+    # str, what else the source says of the samples, by the column's name
+    columns: Mapping[str, Shaped[np.ndarray, "n"]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -47,8 +50,10 @@ class Split:
         """The samples at these positions (in their order), or those where a mask holds."""
         at = index.numpy()
 
-        def chosen(field: Any) -> Any:
-            return None if field is None else field[index if isinstance(field, Tensor) else at]
+        def chosen(value: Any) -> Any:
+            if isinstance(value, Mapping):
+                return {name: chosen(column) for name, column in value.items()}
+            return None if value is None else value[index if isinstance(value, Tensor) else at]
 
         return Split(**{field.name: chosen(getattr(self, field.name)) for field in fields(self)})
 

@@ -133,13 +133,15 @@ class InfluenceWeights:
         rest: Float[Tensor, "batch"] | None = None,
         instead: Float[Tensor, "batch"] | None = None,
         scored: Float[Tensor, "batch"] | None = None,
+        terms: Float[Tensor, "2 batch"] | None = None,
     ) -> Float[Tensor, ""]:
         """The weighted mean of the losses, to be back-propagated.
 
         Weights have batch mean 1, unless `instead` is given: a loss that takes over the share 1 - weight of each sample (the
         teacher's label in place of the given one), so that nothing is lost. `rest` is added unweighted (the teacher's term,
         where only the label's is weighted). `scored` is the loss whose influence counts, if not `losses` (scope `last`
-        only: all layers are scored on the loss that is stepped).
+        only: all layers are scored on the loss that is stepped). `terms`, the label's and the teacher's losses, are scored apart
+        beside it, at no further pass (scope `last` only: in all layers each would be a backward pass more).
         """
         index = index.to(self.table.prior.device)
         if losses.shape != index.shape:
@@ -148,7 +150,7 @@ class InfluenceWeights:
             )
         self._settle()
         if self._scoring:
-            self._observe(losses if scored is None else scored, index)
+            self._observe(losses if scored is None else scored, index, terms)
         weight = (
             self.table.weights_of(index)
             if self.update.at_once and self.seen >= self.warmup
@@ -232,7 +234,7 @@ class InfluenceWeights:
             self._records.paused = False
         return self._probe
 
-    def _observe(self, losses: Tensor, index: Tensor) -> None:
+    def _observe(self, losses: Tensor, index: Tensor, terms: Tensor | None) -> None:
         """Scores the batch now; scope `all` without `at_once` leaves it to the step's own backward pass."""
         probe = self.probe
         waits = isinstance(probe, FoldProbe) and not self.update.at_once
@@ -242,10 +244,19 @@ class InfluenceWeights:
                 "no forward pass of the model was seen before the losses; call the model itself, with gradients on"
             )
         if isinstance(probe, HeadProbe):
-            self.table.record(index, probe.products(*call_rows(tapped)))
+            inputs, gradients = call_rows(tapped)
+            each = [] if terms is None else [self._in_logits(term, gradients) for term in terms]
+            mean, error, freedom = probe.products(inputs, torch.stack([gradients, *each]))
+            of_terms = Scores(mean[1:], error[1:], freedom).t if each else None
+            self.table.record(index, Scores(mean[0], error[0], freedom), of_terms)
         elif tapped:
             shares = [call.shares(gradient, probe.directions.together) for call, gradient in tapped]
             self.table.record(index, probe.of_folds(torch.stack(shares).sum(0)))
+
+    def _in_logits(self, term: Tensor, like: Tensor) -> Tensor:
+        """A term's gradient in the logits; zeros for one that does not depend on them."""
+        tapped = tap(term.sum(), self._records, retain_graph=True) if term.requires_grad else []
+        return call_rows(tapped)[1] if tapped else torch.zeros_like(like)
 
     def _settle(self) -> None:
         """Records what the last backward pass told."""

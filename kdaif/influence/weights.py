@@ -134,6 +134,9 @@ class Table:
     t: Float[Tensor, "n"] = field(init=False)  # running mean of t over visits, not yet corrected for its start at zero
     t_square: Float[Tensor, "n"] = field(init=False)
     raw: Float[Tensor, "n"] = field(init=False)
+    terms: Float[Tensor, "2 n"] = field(
+        init=False
+    )  # running mean of t of the label's and the teacher's term; NaN: never
     visits: Int64[Tensor, "n"] = field(init=False)
     harmful_visits: Int64[Tensor, "n"] = field(init=False)  # visits with a negative score
     weight: Float[Tensor, "n"] = field(init=False)  # in force
@@ -146,14 +149,21 @@ class Table:
         check_name("mapping", self.mapping, MAPPINGS)
         self.t, self.t_square, self.raw, self.offset = (torch.zeros_like(self.prior) for _ in range(4))
         self.weight, self.applied = (torch.ones_like(self.prior) for _ in range(2))
+        self.terms = torch.full((2, *self.prior.shape), torch.nan, dtype=self.prior.dtype, device=self.prior.device)
         self.visits, self.harmful_visits = (torch.zeros_like(self.prior, dtype=torch.int64) for _ in range(2))
 
-    def record(self, index: Int64[Tensor, "batch"], scores: Scores) -> None:
-        """One more visit of the samples; a score that is not finite is no visit."""
+    def record(
+        self, index: Int64[Tensor, "batch"], scores: Scores, terms: Float[Tensor, "2 batch"] | None = None
+    ) -> None:
+        """One more visit of the samples, with t of the loss's two terms where they are known; a score that is not finite is no
+        visit."""
         seen, t, keep = torch.isfinite(scores.t), scores.t, self.smoothing
         for running, new in ((self.t, t), (self.t_square, t.square()), (self.raw, scores.mean)):
             old = running[index]
             running[index] = torch.where(seen, keep * old + (1 - keep) * new.to(old.dtype), old)
+        if terms is not None:
+            old = self.terms[:, index]
+            self.terms[:, index] = torch.where(torch.isnan(old), terms, keep * old + (1 - keep) * terms).to(old.dtype)
         self.visits[index] += seen.long()
         self.harmful_visits[index] += (seen & (t < 0)).long()
 
@@ -195,8 +205,8 @@ class Table:
 
     def state_dict(self) -> dict[str, Tensor]:
         """All that a resumed run needs."""
-        names = ("prior", "disputed", "t", "t_square", "raw", "visits", "harmful_visits", "weight", "applied", "offset")
-        return {name: getattr(self, name).clone() for name in names}
+        names = ("prior", "disputed", "t", "t_square", "raw", "terms", "visits", "harmful_visits")
+        return {name: getattr(self, name).clone() for name in (*names, "weight", "applied", "offset")}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Takes over a saved state and fits the mapping again."""

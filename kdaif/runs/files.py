@@ -43,6 +43,8 @@ EPOCH_FIELDS: Fields = {
     "influence_raw": (_FLOAT, "student's mean over its visits, nats per unit step, positive = helpful"),
     "influence_spread": (_FLOAT, "standard deviation of the student's t over its visits"),
     "student_influence": (_FLOAT, "student's own t-statistic, mean over its visits"),
+    "influence_label": (_FLOAT, "as student_influence, of the label's term of the loss alone"),
+    "influence_teacher": (_FLOAT, "as student_influence, of the teacher's term of the loss alone"),
     "visits": (_INT, "times the student was scored on it, -1 not measured"),
     "harmful_visits": (_INT, "visits with a negative score, -1 not measured"),
     "weight": (_FLOAT, "as applied; 1 = neutral"),

@@ -1,12 +1,16 @@
 """Influence as the trainer uses it: every mechanism, scope and source, and what it does to a student."""
 
+import io
 import itertools
 from functools import cache
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from numpy.testing import assert_array_equal
+from PIL import Image
+from sklearn.datasets import load_digits
 
 from kdaif import adaptive
 from kdaif.config import UserError
@@ -204,6 +208,15 @@ def test_a_sample_and_the_target_have_temperatures_of_their_own():
             for own in (1, 4)
         ]
         assert not np.allclose(*(run.epoch()["influence"] for run in student))
+def test_the_two_terms_of_the_loss_are_scored_apart():
+    run = trained()
+    last, flipped = run.epoch(), run.samples()["flipped"].to_numpy(bool)
+    assert last[["influence_label", "influence_teacher"]].notna().all(axis=None)
+    # a wrong label harms, and what the teacher says of the same image does not
+    assert last["influence_label"][flipped].mean() < 0 < last["influence_teacher"][flipped].mean()
+    layers = trained("influence.scope=all", "influence.source=student").epoch()
+    assert layers["student_influence"].notna().all()
+    assert layers[["influence_label", "influence_teacher"]].isna().all(axis=None)
 
 
 # --- targets ---------------------------------------------------------------------------------------------------------
@@ -244,6 +257,22 @@ def test_chosen_validation_samples(tmp_path):
     median = influence.quantile(interpolation="lower")
     centred = influence - influence.groupby(label).transform("quantile", interpolation="lower") + median
     assert np.allclose(centred, whole.epoch()["influence"], atol=1e-4)
+
+
+def test_a_group_of_the_users_own_column(tmp_path, monkeypatch):
+    images, labels = load_digits(return_X_y=True)
+    pictures = [io.BytesIO() for _ in labels]
+    for picture, image in zip(pictures, images):
+        Image.fromarray((image * 15).astype(np.uint8).reshape(8, 8)).save(picture, "png")
+    table = pd.DataFrame({"image": [{"bytes": p.getvalue(), "path": None} for p in pictures], "label": labels})
+    table.assign(writer=np.where(labels < 5, "ann", "bob")).to_parquet(tmp_path / "digits.parquet")
+    targets = []
+    monkeypatch.setattr(adaptive, "select", lambda *given: targets.append(select(*given)) or targets[-1])
+    source = f"data.source={tmp_path / 'digits.parquet'}"
+    trained(source, "influence.target=group:writer=ann", "influence.source=teacher", "influence.validation=given")
+    assert set(targets[0].columns["writer"]) == {"ann"}
+    with pytest.raises(UserError, match=r"no validation sample has 'eve' in column 'writer', takes one of ann, bob\.$"):
+        train_new(small(source, "influence.target=group:writer=eve"))
 
 
 def test_a_class_without_validation_samples_is_refused(monkeypatch):

@@ -64,6 +64,18 @@ def test_ranking_shows_flipped_only_where_it_is_known():
     assert damaged["corrupted"].tolist() == [False, True]
 
 
+def test_ranking_shows_what_was_measured_over_the_visits():
+    visits = {
+        "visits": [5, 4],
+        "harmful_visits": [0, 4],
+        "influence_spread": [0.1, 0.2],
+        "influence_label": [1.0, -2.0],
+    }
+    found = report.ranked(hand_made([1.0, -2.0], **visits), None, 1, helpful=False)
+    assert found.columns[3:7].tolist() == ["influence_spread", "visits", "harmful_visits", "influence_label"]
+    assert found.iloc[0, 3:7].tolist() == pytest.approx([0.2, 4, 4, -2])
+
+
 def test_ranking_of_an_epoch():
     run = hand_made([1.0, -1.0])
     run.write_epoch(2, {"influence": [-1.0, 1.0]})

@@ -1,5 +1,6 @@
 """Which validation samples an influence target is, and what is said of a target that does not fit."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ SPLIT = Split(
     None,
     np.array([f"id {number}" for number in range(8)]),
     np.array([""] * 8),
+    columns={"place": np.array(list("aabbabab")), "year": np.array(["1", "2"] * 4)},
 )
 
 
@@ -37,6 +39,7 @@ SURE = logits([3.0, 1.0, 2.0, 0.1])
         ("class:dog", [1, 4]),
         ("class:0", [0, 3, 6]),
         ("class:1", [2, 5]),  # a name goes before a number
+        ("group:place=b", [2, 3, 5, 7]),
         ("worst-class", [1, 4]),  # class owl, of one sample, is passed over
     ],
 )
@@ -62,32 +65,48 @@ def test_chosen_samples(tmp_path: Path) -> None:
         select(f"ids:{file}", SPLIT, CLASSES, SURE)
     file.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(UserError, match=r"cannot be read as text \(UnicodeDecodeError\)\.$"):
-        check_target(f"ids:{file}", CLASSES)
+        check_target(f"ids:{file}", CLASSES, SPLIT)
 
 
 @pytest.mark.parametrize(
-    "target", ["", "class", "class:", "all:", "all:1", "ids", "ids:", "worst-class:2", "group:a=b"]
+    "target", ["", "class", "class:", "all:", "all:1", "ids", "ids:", "worst-class:2", "group:", "group:a", "group"]
 )
 def test_other_forms_are_refused(target: str) -> None:
     with pytest.raises(UserError) as caught:
-        check_target(target, CLASSES)
+        check_target(target, CLASSES, SPLIT)
     assert str(caught.value) == (
-        f"influence.target: got {target!r}, takes one of all, class:NAME, worst-class, ids:FILE."
+        f"influence.target: got {target!r}, takes one of all, class:NAME, worst-class, group:COLUMN=VALUE, ids:FILE."
     )
 
 
 @pytest.mark.parametrize("name", ["bird", "4", "-1", "²"])
 def test_unknown_classes_are_refused(name: str) -> None:
     with pytest.raises(UserError) as caught:
-        check_target(f"class:{name}", CLASSES)
+        check_target(f"class:{name}", CLASSES, SPLIT)
     assert str(caught.value) == (
         f"influence.target: there is no class {name!r}, takes one of cat, dog, 1, owl or a number from 0 to 3."
     )
 
 
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [
+        ("group:town=a", "there is no column 'town', takes one of place, year."),
+        ("group:place=c", "no validation sample has 'c' in column 'place', takes one of a, b."),
+        ("group:year==1", "no validation sample has '=1' in column 'year', takes one of 1, 2."),
+    ],
+)
+def test_unknown_groups_are_refused(target: str, said: str) -> None:
+    with pytest.raises(UserError) as caught:
+        check_target(target, CLASSES, SPLIT)
+    assert str(caught.value) == f"influence.target: {said}"
+    with pytest.raises(UserError, match="the data have none beside input and label"):
+        check_target(target, CLASSES, replace(SPLIT, columns={}))
+
+
 def test_many_classes_are_not_all_named() -> None:
     with pytest.raises(UserError, match=r"c8, c9, \.\.\. or a number from 0 to 99\.$"):
-        check_target("class:x", tuple(f"c{number}" for number in range(100)))
+        check_target("class:x", tuple(f"c{number}" for number in range(100)), SPLIT)
 
 
 def test_a_target_of_fewer_than_two_samples_is_refused() -> None:
@@ -99,4 +118,4 @@ def test_a_target_of_fewer_than_two_samples_is_refused() -> None:
 
 
 def test_every_target_is_reachable() -> None:
-    assert {parse(target)[0] for target in ("all", "class:cat", "worst-class", "ids:file")} == set(TARGETS)
+    assert {parse(target)[0] for target in ("all", "class:cat", "worst-class", "group:a=b", "ids:file")} == set(TARGETS)

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from kdaif.config import Columns, UserError
-from kdaif.data.columns import Found, class_names, encode, find_columns, numbers
+from kdaif.data.columns import Found, class_names, descriptions, encode, find_columns, numbers
 
 Rows = datasets.Dataset
 
@@ -132,3 +132,10 @@ def test_two_label_columns_share_their_classes() -> None:
 def test_labels_that_are_none_are_refused(rows: Rows, said: str) -> None:
     with pytest.raises(UserError, match=said):
         encode(rows, "kind", ("oak", "elm"), "f")
+
+
+def test_what_a_table_says_of_its_samples_beside_input_and_label() -> None:
+    rows = class_label([0, 1]).add_column("year", [1990, None]).add_column("good", [True, False])
+    rows = rows.add_column("place", ["here", None]).add_column("width", [0.5, 1.0]).add_column("label", [1, 1])
+    found = {name: values.tolist() for name, values in descriptions(rows, Found("img", "label", None)).items()}
+    assert found == {"kind": ["oak", "elm"], "year": ["1990", ""], "good": ["True", "False"], "place": ["here", ""]}

@@ -193,6 +193,12 @@ class TestTables:
             folder, {"validation": False}, validation=0.2, columns={"given": "worker"}
         ).validation.flipped.any()
 
+    def test_other_columns_come_along_in_every_split(self, folder: Path) -> None:
+        pets = read(folder, validation=0.2)
+        for split in (pets.train, pets.validation, pets.test):
+            assert list(split.columns) == ["serial"]
+            assert split.columns["serial"].tolist() == [str(1000 + int(name.split("/")[2])) for name in split.ids]
+
     def test_labels_from_another_file(self, folder: Path) -> None:
         people = pd.DataFrame({"serial": range(1029, 999, -1), "worker": ["eel"] * 30})
         people.to_parquet(folder / "people.parquet")

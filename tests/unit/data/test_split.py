@@ -35,6 +35,8 @@ def test_subset_keeps_every_field_together(split: MakeSplit) -> None:
     assert whole.subset(mask).corrupted is None
     assert replace(whole, corrupted=mask).subset(mask).corrupted.all()
     assert len(whole.subset(mask)) == int(mask.sum())
+    described = replace(whole, columns={"place": whole.ids}).subset(mask)
+    assert described.columns["place"].tolist() == described.ids.tolist()
     assert whole.subset(mask).flipped.all()
 
 

@@ -5,12 +5,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from kdaif.influence import InfluenceWeights
 from kdaif.influence.scores import (
     SCORERS,
     layerwise,
     loop,
 )
 from tests.unit.influence.cases import (
+    CLASSES,
     Batch,
     Scale,
     averaged,
@@ -20,6 +22,7 @@ from tests.unit.influence.cases import (
     relative_error,
     sequences,
 )
+from tests.unit.influence.training import SIZE, conv_net, data
 
 
 def two_terms(model: nn.Module, batch: Batch) -> Tensor:
@@ -71,3 +74,42 @@ def test_terms_of_a_module_of_the_users_own() -> None:
     with pytest.warns(UserWarning, match=r"no layer-wise rule for Scale '0'.*; scoring by forward mode instead"):
         found = layerwise(model, two_terms, batch, directions)
     assert relative_error(found, loop(model, two_terms, batch, directions)) < 1e-10
+
+
+# --- in the training step --------------------------------------------------------------------------------------------
+
+
+def stepped(scope: str, teacher: float = 1.0) -> tuple[InfluenceWeights, Tensor]:
+    """Weights after a step on two terms, and what a pass of its own says of each term: t, (2, samples)."""
+    train, validation = data()
+    weights = InfluenceWeights(conv_net(), validation, SIZE, scope=scope, refresh_steps=1000)
+    logits = weights.model(train[0])
+    labels = torch.stack([train[1], (train[1] + 1) % CLASSES])
+    each = [F.cross_entropy(logits, of, reduction="none") for of in labels]
+    terms = torch.stack([each[0], teacher * each[1]]) if teacher else torch.stack([each[0], torch.zeros(SIZE)])
+    weights(each[0], torch.arange(SIZE), rest=each[1], terms=terms).backward()
+    weights.step()
+
+    def criterion(model: nn.Module, inputs: Tensor) -> Tensor:
+        logits = model(inputs)
+        return torch.stack([F.cross_entropy(logits, of, reduction="none") for of in labels])
+
+    return weights, weights.probe(weights.model, criterion, train[0]).t
+
+
+def test_the_step_scores_its_terms_apart() -> None:
+    weights, expected = stepped("last")
+    assert relative_error(weights.table.terms.double(), expected) < 1e-5
+    assert relative_error(weights.table.own().double(), expected[0]) < 1e-5
+
+
+def test_a_teacher_that_says_nothing_has_no_influence() -> None:
+    weights, expected = stepped("last", teacher=0)
+    assert relative_error(weights.table.terms[0].double(), expected[0]) < 1e-5
+    assert (weights.table.terms[1] == 0).all()
+
+
+def test_in_all_layers_terms_would_cost_a_pass_and_are_not_scored() -> None:
+    weights, _ = stepped("all")
+    assert (weights.table.visits == 1).all()
+    assert torch.isnan(weights.table.terms).all()

@@ -112,6 +112,15 @@ def test_visits_are_averaged_without_a_start_at_zero() -> None:
     torch.testing.assert_close(weights.spread()[[0, 2]], (square - expected.square()).sqrt())
 
 
+def test_terms_are_averaged_from_their_first_visit_on() -> None:
+    weights = table(3, smoothing=0.5)
+    for t in ([1.0, -2.0], [3.0, 2.0]):
+        weights.record(torch.tensor([0, 2]), scores(t), torch.tensor([t, [-number for number in t]]))
+    weights.record(torch.tensor([0]), scores([9.0]))  # a visit without them
+    torch.testing.assert_close(weights.terms[:, [0, 2]], torch.tensor([[2.0, 0.0], [-2.0, 0.0]]))
+    assert torch.isnan(weights.terms[:, 1]).all()
+
+
 def test_without_smoothing_the_last_visit_counts() -> None:
     weights = table(2, smoothing=0.0)
     for t in (5.0, -1.0):
