@@ -22,15 +22,20 @@ def options(description: str) -> argparse.ArgumentParser:
 
 
 def interleaved(jobs: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
-    """Median seconds of each job; the jobs take turns, so that a machine whose speed drifts treats them alike."""
+    """Median seconds of each job; the jobs take turns, so that a machine whose speed drifts treats them alike.
+
+    On one thread (OMP_NUM_THREADS=1) they are seconds of the processor, which other programs on the machine hardly touch.
+    """
+    alone = torch.get_num_threads() == 1 and not torch.cuda.is_available()
+    clock = time.process_time if alone else time.perf_counter
     seconds: dict[str, list[float]] = {name: [] for name in jobs}
     for job in jobs.values():
         job()  # warm
     for _ in range(rounds):
         for name, job in jobs.items():
-            began = time.perf_counter()
+            began = clock()
             job()
-            seconds[name].append(time.perf_counter() - began)
+            seconds[name].append(clock() - began)
     return {name: statistics.median(times) for name, times in seconds.items()}
 
 

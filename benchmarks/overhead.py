@@ -227,12 +227,15 @@ def peak_bytes(pair: Pair, **influence: Any) -> int:
 
 
 def main() -> None:
-    args = options(__doc__ or "").parse_args()
+    parser = options(__doc__ or "")
+    parser.add_argument("--pair", choices=list(PAIRS), help="this pair alone")
+    parser.add_argument("--rounds", type=int, default=40, help="steps of each kind that the medians are taken of")
+    args = parser.parse_args()
     torch.manual_seed(0)
     figures: dict[str, float] = {}
-    pairs = list(PAIRS)[: 1 if args.quick else None]
+    pairs = [args.pair] if args.pair else list(PAIRS)[: 1 if args.quick else None]
     for number, name in enumerate(pairs):
-        found = step_ratios(PAIRS[name], not args.quick, rounds=40)
+        found = step_ratios(PAIRS[name], not args.quick, args.rounds)
         vanilla = peak_bytes(PAIRS[name])
         found |= {f"memory_ratio_{scope}": peak_bytes(PAIRS[name], scope=scope) / vanilla for scope in ("last", "all")}
         print_table([name, ""], [[key, f"{value:.3f}"] for key, value in found.items()])

@@ -208,6 +208,8 @@ def test_a_sample_and_the_target_have_temperatures_of_their_own():
             for own in (1, 4)
         ]
         assert not np.allclose(*(run.epoch()["influence"] for run in student))
+
+
 def test_the_two_terms_of_the_loss_are_scored_apart():
     run = trained()
     last, flipped = run.epoch(), run.samples()["flipped"].to_numpy(bool)
