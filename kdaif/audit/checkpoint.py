@@ -42,9 +42,9 @@ class Effort:
     """How much an audit spends: the full one takes minutes on digits, the quick one seconds."""
 
     compared: int  # training samples, drawn at random, that all detectors are compared on
-    krylov: int  # steps of captum's Arnoldi iteration
+    krylov: int  # steps of captum's Arnoldi iteration as a detector
     curved: int  # samples, of those compared, whose loss it takes the Hessian of, again in each step
-    arnoldi: bool  # it stands beside the others against retraining, too: it costs more than the retraining
+    arnoldi: int  # its steps against retraining; 0: it is left out, for it costs more than the retraining
     samples: int  # training samples, drawn at random, of the retrained set
     subsets: int  # random halves of it that are retrained
     repeats: int  # seeds of each retraining
@@ -53,8 +53,8 @@ class Effort:
     removed: tuple[float, ...]  # shares of the samples that the removal curve takes away
 
 
-FULL = Effort(1000, 60, 128, True, 2000, 50, 2, 2, 40, (0.1, 0.2, 0.4))
-QUICK = Effort(400, 30, 100, False, 2000, 16, 1, 1, 10, (0.2,))
+FULL = Effort(1000, 60, 128, 200, 2000, 50, 2, 2, 40, (0.1, 0.2, 0.4))
+QUICK = Effort(400, 30, 100, 0, 2000, 16, 1, 1, 10, (0.2,))
 
 
 @dataclass(frozen=True)

@@ -74,7 +74,7 @@ def convex_bench(case: Case, samples: int) -> Bench:
 
 def student_pairs(case: Case, effort: Effort) -> dict[str, Pairs]:
     """All pair scores of the plain cross-entropy, and `<scope>_as_in_run`: with the run's own settings."""
-    slow = {"captum": {"captum_arnoldi": partial(peers.arnoldi, krylov=effort.krylov)}} if effort.arnoldi else {}
+    slow = {"captum": {"captum_arnoldi": partial(peers.arnoldi, krylov=effort.arnoldi)}} if effort.arnoldi else {}
     scope = case.config.influence.scope
     return {**PAIRS, **peers.installed(slow), f"{scope}_as_in_run": _as_in_run(case, scope)}
 
