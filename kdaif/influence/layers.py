@@ -80,12 +80,10 @@ def _patch_gradients(layer: Any, x: Tensor, g: Tensor) -> Float[Tensor, "batch *
     """The same by a matrix product with the patches, which few channels keep small."""
     x = padded(layer, x)
     patches = x.new_empty(len(x), layer.in_channels, *layer.kernel_size, *g.shape[2:])
-    for place in product(*map(range, layer.kernel_size)):
-        seen = (
-            slice(at * dilation, at * dilation + (count - 1) * stride + 1, stride)
-            for at, dilation, stride, count in zip(place, layer.dilation, layer.stride, g.shape[2:], strict=True)
-        )
-        patches[:, :, *place] = x[:, :, *seen]
+    for place in product(*(range(size) for size in layer.kernel_size)):
+        places = zip(place, layer.dilation, layer.stride, g.shape[2:], strict=True)
+        seen = [slice(at * apart, at * apart + (count - 1) * step + 1, step) for at, apart, step, count in places]
+        patches[:, :, *place] = x[(slice(None), slice(None), *seen)]
     inner = len(layer.kernel_size)
     products = torch.bmm(g.flatten(2), patches.flatten(2 + inner).flatten(1, 1 + inner).mT)
     return products.unflatten(2, layer.weight.shape[1:])
