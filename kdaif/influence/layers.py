@@ -80,10 +80,11 @@ def _patch_gradients(layer: Any, x: Tensor, g: Tensor) -> Float[Tensor, "batch *
     """The same by a matrix product with the patches, which few channels keep small."""
     x = padded(layer, x)
     patches = x.new_empty(len(x), layer.in_channels, *layer.kernel_size, *g.shape[2:])
-    for place in product(*(range(size) for size in layer.kernel_size)):
+    rows: tuple[Any, ...] = (slice(None), slice(None))  # every sample, every channel
+    for place in product(*map(range, layer.kernel_size)):
         places = zip(place, layer.dilation, layer.stride, g.shape[2:], strict=True)
         seen = [slice(at * apart, at * apart + (count - 1) * step + 1, step) for at, apart, step, count in places]
-        patches[:, :, *place] = x[(slice(None), slice(None), *seen)]
+        patches[(*rows, *place)] = x[(*rows, *seen)]
     inner = len(layer.kernel_size)
     products = torch.bmm(g.flatten(2), patches.flatten(2 + inner).flatten(1, 1 + inner).mT)
     return products.unflatten(2, layer.weight.shape[1:])
