@@ -214,8 +214,8 @@ def test_the_two_terms_of_the_loss_are_scored_apart():
     run = trained()
     last, flipped = run.epoch(), run.samples()["flipped"].to_numpy(bool)
     assert last[["influence_label", "influence_teacher"]].notna().all(axis=None)
-    # a wrong label harms, and what the teacher says of the same image does not
-    assert last["influence_label"][flipped].mean() < 0 < last["influence_teacher"][flipped].mean()
+    # what the teacher says of an image helps more than a wrong label of it
+    assert last["influence_teacher"][flipped].mean() > last["influence_label"][flipped].mean() + 0.3
     layers = trained("influence.scope=all", "influence.source=student").epoch()
     assert layers["student_influence"].notna().all()
     assert layers[["influence_label", "influence_teacher"]].isna().all(axis=None)
