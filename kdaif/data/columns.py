@@ -114,16 +114,17 @@ def descriptions(rows: datasets.Dataset, columns: Found) -> dict[str, Shaped[np.
     An empty cell is "".
     """
     found = {}
+    taken = {columns.input, columns.label, columns.given, *columns.texts}
     for name in rows.column_names:
         feature, kind = rows.features[name], rows.data.schema.field(name).type
-        if name in columns or not (holds_strings(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind)):
+        if name in taken or not (holds_strings(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind)):
             continue
         values = rows.data.column(name).to_pandas()
         if isinstance(feature, datasets.ClassLabel):
             values = values.map(dict(enumerate(feature.names)))
         elif pd.api.types.is_float_dtype(values):  # whole numbers with empty cells
             values = values.astype("Int64")
-        found[name] = values.astype("string").fillna("").to_numpy(str)
+        found[name] = values.astype("string").fillna("").to_numpy(object)  # fixed width would be that of the longest
     return found
 
 
