@@ -55,10 +55,21 @@ def by_relabelling(weights: InfluenceWeights, step: Step, scored: Tensor) -> Ten
     return weights(losses.label, step.index, rest=losses.teacher, instead=instead.label, scored=scored, terms=terms)
 
 
+def by_confidence(weights: InfluenceWeights, step: Step, scored: Tensor) -> Tensor:
+    """What a sample loses goes to the teacher's label as far as the teacher is sure of it; the rest of it is dropped, with the
+    teacher's term: a teacher that learnt from wrong labels is wrong where they are."""
+    losses = step.losses(step.labels)
+    if step.teacher_logits is None:
+        return weights(losses.total, step.index, scored=scored)
+    trust, says = step.teacher_logits.softmax(1).max(1)
+    return weights(losses.total, step.index, instead=step.losses(says).total, trust=trust, scored=scored)
+
+
 APPLY: dict[str, Callable[[InfluenceWeights, Step, Tensor], Tensor]] = {
     "both": on_both,
     "label": on_label,
     "relabel": by_relabelling,
+    "confident": by_confidence,
 }
 
 # --- who must second a weight below neutral: teacher's predictions, given labels -> where it may fall ----------------

@@ -132,16 +132,18 @@ class InfluenceWeights:
         *,
         rest: Float[Tensor, "batch"] | None = None,
         instead: Float[Tensor, "batch"] | None = None,
+        trust: Float[Tensor, "batch"] | None = None,
         scored: Float[Tensor, "batch"] | None = None,
         terms: Float[Tensor, "2 batch"] | None = None,
     ) -> Float[Tensor, ""]:
         """The weighted mean of the losses, to be back-propagated.
 
         Weights have batch mean 1, unless `instead` is given: a loss that takes over the share 1 - weight of each sample (the
-        teacher's label in place of the given one), so that nothing is lost. `rest` is added unweighted (the teacher's term,
-        where only the label's is weighted). `scored` is the loss whose influence counts, if not `losses` (scope `last`
-        only: all layers are scored on the loss that is stepped). `terms`, the label's and the teacher's losses, are scored apart
-        beside it, at no further pass (scope `last` only: in all layers each would be a backward pass more).
+        teacher's label in place of the given one), so that nothing is lost. Where it is to be trusted only so far (`trust`,
+        0..1), it takes over that much of the share, and what remains of the batch has mean 1. `rest` is added unweighted (the
+        teacher's term, where only the label's is weighted). `scored` is the loss whose influence counts, if not `losses`
+        (scope `last` only: all layers are scored on the loss that is stepped). `terms`, the label's and the teacher's losses, are
+        scored apart beside it, at no further pass (scope `last` only: in all layers each would be a backward pass more).
         """
         index = index.to(self.table.prior.device)
         if losses.shape != index.shape:
@@ -157,14 +159,19 @@ class InfluenceWeights:
             else self.table.weight[index]
         )
         self.table.applied[index] = weight
+        even = torch.ones_like(weight)
         if instead is None:
             weight = weight / weight.mean().clamp_min(1e-6)
             each = weight * losses
         else:
-            each = weight * losses + (1 - weight).clamp_min(0) * instead
+            taken = (1 - weight).clamp_min(0)
+            if trust is not None:
+                taken = taken * trust
+                even = even / (weight + taken).mean().clamp_min(1e-6)
+            each = even * (weight * losses + taken * instead)
         loss = (each if rest is None else each + rest).mean()
         if self._scoring and not self.update.at_once and isinstance(self.probe, FoldProbe):
-            stepped = weight if rest is None and instead is None else torch.ones_like(weight)
+            stepped = weight if rest is None and instead is None else even
             self._backward = _Backward(self.probe, self._records, loss, index, stepped)
         self._records.clear()
         self.seen += len(index)

@@ -121,7 +121,7 @@ def test_disagreement_must_second_a_lower_weight():
     assert (last["influence"][~lowered & (last["teacher_prediction"] == label)] < 0).any()
 
 
-@pytest.mark.parametrize("apply_to", ["both", "label", "relabel"])
+@pytest.mark.parametrize("apply_to", ["both", "label", "relabel", "confident"])
 def test_how_weights_act_changes_the_student(apply_to):
     options = ("influence.mapping=hard", "influence.corroborate=none", "teacher.optim.epochs=8")
     run, vanilla = trained(*options, f"influence.apply_to={apply_to}"), trained("method=kd", "teacher.optim.epochs=8")
@@ -135,7 +135,8 @@ def accuracy_curve(run: Run) -> dict:
 
 
 @pytest.mark.parametrize(
-    ("update", "apply_to"), [*((update, "relabel") for update in UPDATES), ("lagged", "both"), ("lagged", "label")]
+    ("update", "apply_to"),
+    [*((update, "relabel") for update in UPDATES), ("lagged", "both"), ("lagged", "label"), ("lagged", "confident")],
 )
 def test_with_nothing_rejected_it_is_vanilla_distillation_to_the_bit(apply_to, update):
     neutral = ("influence.mapping=neutral", f"influence.apply_to={apply_to}", f"influence.update={update}")

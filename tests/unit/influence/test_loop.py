@@ -94,6 +94,10 @@ def test_rest_is_unweighted_and_instead_takes_over() -> None:
     taken_over = w * given + (1 - w).clamp_min(0) * other
     torch.testing.assert_close(weights(losses(), index, instead=other), taken_over.mean())
     torch.testing.assert_close(weights(losses(), index, rest=rest, instead=other), (taken_over + rest).mean())
+    trust = torch.rand(SIZE).double()
+    taken = trust * (1 - w).clamp_min(0)
+    trusted = (w * given + taken * other) / (w + taken).mean()
+    torch.testing.assert_close(weights(losses(), index, instead=other, trust=trust), trusted.mean())
 
 
 def test_a_weight_near_zero_says_nothing_of_its_sample() -> None:
