@@ -58,11 +58,12 @@ def by_relabelling(weights: InfluenceWeights, step: Step, scored: Tensor) -> Ten
 def by_confidence(weights: InfluenceWeights, step: Step, scored: Tensor) -> Tensor:
     """What a sample loses goes to the teacher's label as far as the teacher is sure of it; the rest of it is dropped, with the
     teacher's term: a teacher that learnt from wrong labels is wrong where they are."""
-    losses = step.losses(step.labels)
     if step.teacher_logits is None:
-        return weights(losses.total, step.index, scored=scored)
+        return on_both(weights, step, scored)
+    losses = step.losses(step.labels)
     trust, says = step.teacher_logits.softmax(1).max(1)
-    return weights(losses.total, step.index, instead=step.losses(says).total, trust=trust, scored=scored)
+    options = {"instead": step.losses(says).total, "trust": trust, "scored": scored, "terms": torch.stack(losses)}
+    return weights(losses.total, step.index, **options)
 
 
 APPLY: dict[str, Callable[[InfluenceWeights, Step, Tensor], Tensor]] = {

@@ -151,8 +151,9 @@ class InfluenceConfig(Section):
     mapping: str = "posterior"
     # who must second a weight below 1: none, disagreement (the teacher predicts another class)
     corroborate: str = "disagreement"
-    # both terms, label (term only), relabel (the teacher's label takes over what the given one loses)
-    apply_to: str = "relabel"
+    # both terms, label (term only), relabel (the teacher's label takes over what the given one loses), confident (the
+    # same as far as the teacher is sure; the rest of the sample is dropped)
+    apply_to: str = "confident"
     smoothing: Share = 0.9  # share of the old score kept at each visit of the student's own scores
     scoring_runs: Count = 1  # two_phase: training runs that only score, each with the weights of the one before
     refresh_epochs: Count = 1  # periodic: epochs between two scorings of the whole set
