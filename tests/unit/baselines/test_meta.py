@@ -27,6 +27,13 @@ def test_flipped_samples_weigh_less(method, better):
     assert auroc(-weight, run.samples()["flipped"].to_numpy(bool)) > better
 
 
+class OneBatch(list):
+    """A split that fits in a batch."""
+
+    def whole(self) -> Batch:
+        return self[0]
+
+
 def setting() -> Setting:
     """A linear student with BatchNorm, four features, three classes."""
     torch.manual_seed(0)
@@ -39,7 +46,7 @@ def setting() -> Setting:
         dataset=SimpleNamespace(train=split, validation=split),
         student=student,
         teacher=nn.Sequential(nn.Flatten(), nn.Linear(4, 3)),
-        ordered=lambda split: [Batch(torch.arange(SIZE), inputs, split.labels)],
+        ordered=lambda split: OneBatch([Batch(torch.arange(SIZE), inputs, split.labels)]),
         device=torch.device("cpu"),
     )
 
