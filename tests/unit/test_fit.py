@@ -147,7 +147,8 @@ def test_a_new_network_is_decided_by_the_seed_and_ready_to_train(dataset):
 
 
 def test_a_network_that_images_do_not_fit_is_refused(dataset):
-    tiny = SimpleNamespace(classes=dataset.classes, train=SimpleNamespace(inputs=dataset.train.inputs[:, :, :2, :4]))
+    small = SimpleNamespace(inputs=dataset.train.inputs[:, :, :2, :4])
+    tiny = SimpleNamespace(classes=dataset.classes, train=small, vocabulary=None)
     with pytest.raises(
         UserError, match=r"^student\.model: 'vgg8' cannot take images of 4 x 2 pixels; takes larger ones\."
     ):
