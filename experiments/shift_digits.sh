@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Training data unlike the validation data: a long tail in train alone, damaged images in train alone; digits, 5 seeds.
-# Worst-class accuracies are in the summaries. About 10 minutes on 2 cores.
+# Worst-class accuracies are in the summaries.
 #   bash experiments/shift_digits.sh > shift_digits.txt
 set -euo pipefail
 seeds=0,1,2,3,4

@@ -50,20 +50,19 @@ def on_label(weights: InfluenceWeights, step: Step, scored: Tensor) -> Tensor:
 def by_relabelling(weights: InfluenceWeights, step: Step, scored: Tensor) -> Tensor:
     """What a given label loses in weight goes to the teacher's label, so that no sample is lost."""
     losses = step.losses(step.labels)
-    instead = losses if step.teacher_logits is None else step.losses(step.teacher_logits.argmax(1))
-    terms = torch.stack(losses)
-    return weights(losses.label, step.index, rest=losses.teacher, instead=instead.label, scored=scored, terms=terms)
+    assert step.teacher_logits is not None
+    instead, terms = step.losses(step.teacher_logits.argmax(1)).label, torch.stack(losses)
+    return weights(losses.label, step.index, rest=losses.teacher, instead=instead, scored=scored, terms=terms)
 
 
 def by_confidence(weights: InfluenceWeights, step: Step, scored: Tensor) -> Tensor:
     """What a sample loses goes to the teacher's label as far as the teacher is sure of it; the rest of it is dropped, with the
     teacher's term: a teacher that learnt from wrong labels is wrong where they are."""
-    if step.teacher_logits is None:
-        return on_both(weights, step, scored)
     losses = step.losses(step.labels)
+    assert step.teacher_logits is not None
     trust, says = step.teacher_logits.softmax(1).max(1)
-    options = {"instead": step.losses(says).total, "trust": trust, "scored": scored, "terms": torch.stack(losses)}
-    return weights(losses.total, step.index, **options)
+    instead, terms = step.losses(says).total, torch.stack(losses)
+    return weights(losses.total, step.index, instead=instead, trust=trust, scored=scored, terms=terms)
 
 
 APPLY: dict[str, Callable[[InfluenceWeights, Step, Tensor], Tensor]] = {

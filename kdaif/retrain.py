@@ -32,7 +32,7 @@ def edited_config(run: Run, edits: pd.DataFrame) -> RunConfig:
     ids = run.samples()["id"].to_numpy()
     table = pd.DataFrame({"id": ids[edits["row"]], "label": edits["label"].to_numpy()})
     if config.data.edits:
-        table = pd.concat([_root_edits(run), table]).drop_duplicates("id", keep="last")
+        table = pd.concat([read_edits(config.data.edits, _data_root(run)), table]).drop_duplicates("id", keep="last")
     tree = config.model_dump(mode="json")
     return parse_config({**tree, "data": {**tree["data"], "edits": str(keep_edits(table))}})
 
@@ -51,7 +51,7 @@ def keep_edits(table: pd.DataFrame) -> Path:
 
 def retrain(run: Run, edits: pd.DataFrame, predicted: float | None) -> Run:
     """Queues the run of `edited_config`; `predicted` is the change of accuracy that was foretold (share)."""
-    started = _submit(edited_config(run, edits), run.provenance().get("data_root"))
+    started = submit(edited_config(run, edits), data_root=_data_root(run))
     leave = int((edits["label"] == "").sum())
     line = {"run_id": started.id, "created": time.time(), "left_out": leave, "relabelled": len(edits) - leave}
     kept = [old for old in _lines(run) if old["run_id"] != started.id]
@@ -74,15 +74,11 @@ def retrainings(run: Run) -> list[dict[str, Any]]:
     return lines
 
 
-def _submit(config: RunConfig, data_root: str | None) -> Run:
-    return submit(config, data_root=Path(data_root) if data_root else None)
-
-
 def _lines(run: Run) -> list[dict[str, Any]]:
     noted = run.read_notes(RECORD)
     return [] if noted is None else list(noted["runs"])
 
 
-def _root_edits(run: Run) -> pd.DataFrame:
+def _data_root(run: Run) -> Path | None:
     known = run.provenance().get("data_root")
-    return read_edits(str(run.config().data.edits), Path(known) if known else None)
+    return Path(known) if known else None

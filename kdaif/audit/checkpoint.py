@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from kdaif import models
-from kdaif.adaptive import tempered
+from kdaif.adaptive import criterion_at
 from kdaif.config import RunConfig, UserError
 from kdaif.data import Batches, Dataset, Split, load
 from kdaif.evaluate import predict
@@ -77,13 +77,15 @@ class Case:
         batch = self.batches(split).whole()
         return batch.inputs, batch.labels
 
-    def criterion(self, network: nn.Module, pair: Pair) -> Float[Tensor, "n"]:
-        """The validation losses that are to fall: cross-entropy, tempered."""
-        return tempered(network(pair[0]), pair[1], self.config.influence.target_temperature)
+    @property
+    def criterion(self) -> Criterion:
+        """The validation losses that are to fall."""
+        return criterion_at(self.config.influence.target_temperature)
 
-    def scored_criterion(self, network: nn.Module, pair: Pair) -> Float[Tensor, "n"]:
-        """The losses whose influence the run measures: cross-entropy, tempered."""
-        return tempered(network(pair[0]), pair[1], self.config.influence.temperature)
+    @property
+    def scored_criterion(self) -> Criterion:
+        """The losses whose influence the run measures."""
+        return criterion_at(self.config.influence.temperature)
 
     def targets(self) -> Split:
         """The run's influence targets: by default all validation samples, with the teacher's labels."""

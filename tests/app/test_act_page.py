@@ -113,7 +113,7 @@ def test_a_method_that_measures_no_influence_offers_no_order_by_it(app, demo):
 
 
 def test_retraining_foretells_queues_and_shows_both_changes(app, real, monkeypatch):
-    monkeypatch.setattr(retraining, "_submit", lambda config, root: new_run(config))
+    monkeypatch.setattr(retraining, "submit", lambda config, data_root: new_run(config))
     measure(real)
     opened(app, SAMPLES, run=real.id, sample="0", room="Act")
     decision(app).select("Leave it out").run()

@@ -49,7 +49,7 @@ def test_no_marks_are_refused():
 
 def test_the_old_run_remembers_what_was_foretold_and_learns_what_came_true(monkeypatch):
     run = digits_run(epochs=1)
-    monkeypatch.setattr(module, "_submit", lambda config, root: new_run(config))
+    monkeypatch.setattr(module, "submit", lambda config, data_root: new_run(config))
     assert retrainings(run) == []
     started = retrain(run, edits([3, 5], ["", "digit 2"]), 0.02)
     (line,) = retrainings(run)

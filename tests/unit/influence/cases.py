@@ -8,6 +8,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 CLASSES = 3
+BATCH_NORMS = [  # cases with BatchNorm
+    "batch norm 1d",
+    "batch norm 1d on sequences",
+    "batch norm 2d",
+    "batch norm without statistics",
+    "in-place residual",
+]
 Batch = tuple[Tensor, Tensor]
 
 

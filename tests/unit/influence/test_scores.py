@@ -24,6 +24,7 @@ from kdaif.influence.scores import (
 )
 from tests.unit.influence.cases import (
     ALONE,
+    BATCH_NORMS,
     CASES,
     CLASSES,
     Batch,
@@ -40,13 +41,6 @@ from tests.unit.influence.cases import (
 )
 
 pytestmark = pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
-BATCH_NORMS = [
-    "batch norm 1d",
-    "batch norm 1d on sequences",
-    "batch norm 2d",
-    "batch norm without statistics",
-    "in-place residual",
-]
 few = settings(max_examples=12, deadline=None, derandomize=True)
 
 

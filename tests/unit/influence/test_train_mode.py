@@ -11,20 +11,13 @@ from kdaif.influence.scores import (
     loop,
 )
 from tests.unit.influence.cases import (
+    BATCH_NORMS,
     CLASSES,
     cross_entropy,
     made,
     random_directions,
     relative_error,
 )
-
-BATCH_NORMS = [
-    "batch norm 1d",
-    "batch norm 1d on sequences",
-    "batch norm 2d",
-    "batch norm without statistics",
-    "in-place residual",
-]
 
 # --- BatchNorm in train mode -----------------------------------------------------------------------------------------
 
