@@ -85,7 +85,9 @@ def images(batch: int) -> Iterator[Sample]:
 
 
 def sentences(batch: int) -> Iterator[Sample]:
-    ids, labels = torch.randint(0, 8000, (4096, 64)), torch.randint(0, CLASSES, (4096,))
+    """Tokens as rare as words are (Zipf: the n-th with a frequency of 1/n)."""
+    ids = torch.multinomial(1 / torch.arange(1.0, 8001), 4096 * 64, replacement=True).view(4096, 64)
+    labels = torch.randint(0, CLASSES, (4096,))
     while True:
         for index in torch.randperm(4096).split(batch):
             yield index, ids[index], labels[index]
@@ -138,10 +140,15 @@ class Training:
         if self.weights is not None:
             self.weights.step()
 
+    def forget(self) -> None:
+        """Makes a new validation direction due, where there is one."""
+        if self.weights is not None:
+            self.weights.load_state_dict(self.weights.state_dict())
+
     def refresh(self) -> None:
         """Takes a new validation direction."""
         assert self.weights is not None
-        self.weights.load_state_dict(self.weights.state_dict())
+        self.forget()
         _ = self.weights.probe
 
     def score(self) -> None:
@@ -216,13 +223,15 @@ class Live(TorchDispatchMode):
 
 
 def peak_bytes(pair: Pair, **influence: Any) -> int:
-    """The most that lives at one time in three steps, the first of which takes a direction; the data are not counted."""
+    """The most that lives at one time in four steps, the first and last of which take a direction; the data are not counted."""
     training = Training(pair, **influence)
     next(training.batches)
     with Live() as live:
         live.now = sum(t.nbytes for m in (training.teacher, training.student) for t in m.state_dict().values())
         for _ in range(3):
             training.step()
+        training.forget()
+        training.step()
     return live.peak
 
 

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
-from kdaif.influence.layers import RULES, Directions, own_parameters
+from kdaif.influence.layers import RULES, Directions, Rows, own_parameters
 
 Criterion = Callable[[nn.Module, Any], Float[Tensor, "*terms batch"]]  # (model, batch) -> per-sample losses
 
@@ -36,9 +36,14 @@ class Call(NamedTuple):
     def shares(self, gradient: Tensor, directions: Directions) -> Float[Tensor, "directions batch"]:
         """This run's share of each <v, grad l_i>, from the gradient of the summed losses in its output."""
         x = self.inputs.to(gradient.dtype) if self.x.is_floating_point() else self.inputs
-        v = {local: directions[full] for local, full in self.own.items()}
+        v = {local: _wide(directions[full]) for local, full in self.own.items()}
         with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
             return RULES[type(self.layer)](self.layer, x, gradient, v, self.training)
+
+
+def _wide(v: Tensor | Rows) -> Tensor | Rows:
+    """One layer's directions in at least float32; an embedding's rows are widened as they are looked up."""
+    return v if isinstance(v, Rows) else v.to(torch.promote_types(v.dtype, torch.float32))
 
 
 class Recorded(NamedTuple):

@@ -26,7 +26,7 @@ from kdaif.influence.direction import (
     scope_names,
     validation_direction,
 )
-from kdaif.influence.layers import full_name, head
+from kdaif.influence.layers import full_name, head, own_parameters
 from kdaif.influence.scores import SCORERS, Direction, Stacked, obstacle, stacked
 
 # preconditioners that are a Kronecker product, and so leave pairwise products cheap: name -> (with A, with G)
@@ -116,15 +116,30 @@ def make_probe(
     batches = list(validation)
     if not batches:
         raise ValueError("validation: influence needs at least 2 validation samples, got none")
-    curved = batches if curvature is None else curvature
     if scope == "last" and preconditioner in PAIRWISE:
         return _head_probe(model, criterion, batches, curvature, names, preconditioner, damping)
     if len(batches) < 2:
         raise ValueError(f"a standard error needs at least 2 validation batches as folds, got {len(batches)}")
     curved = batches if curvature is None else curvature
     inverse = PRECONDITIONERS[preconditioner](model, criterion, curved, names, damping)
-    directions = (validation_direction(model, criterion, [batch], names, inverse) for batch in batches)
-    return FoldProbe(Stacked(directions, len(batches)), scorer)
+    directions = (validation_direction(model, criterion, _halves(batch), names, inverse) for batch in batches)
+    exact = next(model.parameters()).dtype == torch.float64
+    kept_in = None if exact else torch.bfloat16  # half the memory; rounds a score by far less than its standard error
+    return FoldProbe(Stacked(directions, len(batches), sparse=looked_up(model, names), dtype=kept_in), scorer)
+
+
+def _halves(batch: Any) -> list[Any]:
+    """A batch of tensors in two, so that no pass over a fold takes more memory than a training step; any other as it is."""
+    if not (isinstance(batch, tuple) and all(isinstance(part, Tensor) for part in batch) and len(batch[0]) > 1):
+        return [batch]
+    return list(zip(*(part.chunk(2) for part in batch), strict=True))
+
+
+def looked_up(model: nn.Module, names: Sequence[str]) -> set[str]:
+    """Those of the named parameters that embeddings alone hold, which get a gradient only in the rows that a batch looks up."""
+    named = {p: name for name, p in model.named_parameters() if name in names}
+    held = [(name, type(m)) for m in model.modules() for name in own_parameters(m, named).values()]
+    return {name for name, kind in held if kind is nn.Embedding} - {n for n, kind in held if kind is not nn.Embedding}
 
 
 def _head_probe(

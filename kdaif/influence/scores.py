@@ -22,7 +22,8 @@ counts what passes through the sample's own rows, the other scorers its own loss
 """
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -35,29 +36,64 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from kdaif.influence.calls import Call, Criterion, evaluating, observe, restored, tap, visit
+from kdaif.influence.layers import Rows
 
 Direction = Mapping[str, Tensor]
 Scorer = Callable[[nn.Module, Criterion, Any, Sequence[Direction]], Float[Tensor, "*terms directions batch"]]
 
 
 class Stacked(Sequence[Direction]):
-    """Directions that lie side by side, in at least float32: `together` is {parameter name: (directions, *shape)}."""
+    """Directions that lie side by side: `together` is {parameter name: (directions, *shape)}.
 
-    def __init__(self, directions: Iterable[Direction], count: int) -> None:
-        self.together: dict[str, Tensor] = {}
-        self.size = count
+    They are kept in `dtype`, or in at least float32; of the parameters in `sparse`, which embeddings alone hold, only the rows
+    that are not zero.
+    """
+
+    def __init__(
+        self,
+        directions: Iterable[Direction],
+        count: int,
+        *,
+        sparse: Collection[str] = (),
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        dense: dict[str, Tensor] = {}
+        rows: defaultdict[str, list[tuple[Tensor, Tensor]]] = defaultdict(list)
+        tokens: dict[str, int] = {}
         for number, direction in enumerate(directions):
             for name, v in direction.items():
+                kept_in = dtype or torch.promote_types(v.dtype, torch.float32)
+                if name in sparse:
+                    there = v.any(1).nonzero()[:, 0]
+                    rows[name].append((there, v.detach()[there].to(kept_in)))
+                    tokens[name] = len(v)
+                    continue
                 if number == 0:
-                    wide = torch.promote_types(v.dtype, torch.float32)
-                    self.together[name] = torch.empty(count, *v.shape, dtype=wide, device=v.device)
-                self.together[name][number] = v.detach()
+                    dense[name] = torch.empty(count, *v.shape, dtype=kept_in, device=v.device)
+                dense[name][number] = v.detach()
+            del direction, v  # before the next one is made
+        self.together: dict[str, Tensor | Rows] = dense | {
+            name: _side_by_side(each, tokens[name]) for name, each in rows.items()
+        }
+        self.size = count
 
     def __len__(self) -> int:
         return self.size
 
     def __getitem__(self, number: Any) -> Any:
-        return {name: t[number] for name, t in self.together.items()}
+        return {name: (t.dense() if isinstance(t, Rows) else t)[number] for name, t in self.together.items()}
+
+
+def _side_by_side(each: Sequence[tuple[Tensor, Tensor]], tokens: int) -> Rows:
+    """From each direction's (tokens, rows) that are not zero."""
+    count = sum(len(there) for there, _ in each)
+    place = each[0][0].new_full((len(each), tokens), count)
+    start = 0
+    for number, (there, _) in enumerate(each):
+        place[number, there] = torch.arange(start, start + len(there), device=there.device)
+        start += len(there)
+    zero = each[0][1].new_zeros(1, each[0][1].shape[1])
+    return Rows(place, torch.cat([*(rows for _, rows in each), zero]))
 
 
 def stacked(directions: Sequence[Direction]) -> Stacked:
@@ -155,19 +191,18 @@ def gradient(
     """Gradient of the mean (or summed) loss over all samples of the batches: {name: tensor like the parameter}."""
     parameters = dict(model.named_parameters())
     chosen = [parameters[name] for name in names]
-    total = [torch.zeros_like(parameter) for parameter in chosen]
+    total: list[Tensor] = []
     count = 0
     for batch in batches:
         with restored(model), torch.enable_grad():
             losses = criterion(model, batch)
-            parts = torch.autograd.grad(losses.sum(), chosen, allow_unused=True, materialize_grads=True)
-        for sum_, part in zip(total, parts, strict=True):
-            sum_ += part
+            parts = list(torch.autograd.grad(losses.sum(), chosen, allow_unused=True, materialize_grads=True))
+        total = [sum_.add_(part) for sum_, part in zip(total, parts, strict=True)] if total else parts
         count += len(losses)
     if count == 0:
         raise ValueError("no batches were given to take a gradient from")
     scale = count if reduction == "mean" else 1
-    return {name: sum_ / scale for name, sum_ in zip(names, total, strict=True)}
+    return {name: sum_.div_(scale) for name, sum_ in zip(names, total, strict=True)}
 
 
 class _Moved(nn.Module):

@@ -15,7 +15,8 @@ from transformers import (
     DistilBertForMaskedLM,
 )
 
-from kdaif.influence import SCORERS, InfluenceWeights, make_probe, scope_names
+from kdaif.influence import SCORERS, FoldProbe, InfluenceWeights, make_probe, probes, scope_names
+from kdaif.influence.layers import Rows
 from kdaif.influence.scores import gradient, obstacle
 from kdaif.models import TextClassifier
 from tests.unit.models.test_text import sentences
@@ -111,3 +112,39 @@ def test_padding_has_no_part_in_a_score() -> None:
         one = inputs[row : row + 1, :, :count], labels[row : row + 1]
         alone = SCORERS["layerwise"](model, cross_entropy, one, direction)[0]
         torch.testing.assert_close(alone, together[row : row + 1], rtol=1e-4, atol=1e-6)
+
+
+def test_of_an_embedding_only_the_rows_that_a_validation_sample_has_are_kept() -> None:
+    model = made("bert").double()
+    names = scope_names(model, "all")
+    validation = [batch(seed) for seed in (1, 2, 3)]
+    probe = make_probe(model, cross_entropy, validation, scope="all", preconditioner="identity")
+    assert isinstance(probe, FoldProbe)
+    words = "network.bert.embeddings.word_embeddings.weight"
+    kept = probe.directions.together[words]
+    assert isinstance(kept, Rows)
+    seen = [ids[:, 0].clamp_min(0).unique() for ids, _ in validation]
+    assert len(kept.kept) - 1 <= sum(map(len, seen)) < 3 * 60
+    directions = [gradient(model, cross_entropy, [one], names) for one in validation]
+    torch.testing.assert_close(kept.dense(), torch.stack([v[words] for v in directions]))
+    scores = probe(model, cross_entropy, batch(4))
+    reference = SCORERS["loop"](model, cross_entropy, batch(4), directions)
+    torch.testing.assert_close(scores.mean, reference.mean(0))
+
+
+def test_a_tied_embedding_keeps_all_its_rows() -> None:
+    model = made("bert, tied embeddings")
+    looked_up = probes.looked_up(model, scope_names(model, "all"))
+    assert "network.bert.embeddings.position_embeddings.weight" in looked_up
+    assert "network.bert.embeddings.word_embeddings.weight" not in looked_up
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_directions_kept_in_half_the_memory_move_a_score_by_far_less_than_its_error(name: str) -> None:
+    validation = [batch(seed) for seed in range(1, 9)]
+    half, full = (
+        make_probe(model, cross_entropy, validation, scope="all")(model, cross_entropy, batch(9))
+        for model in (made(name), made(name).double())
+    )
+    assert ((half.mean - full.mean).abs() <= 0.02 * full.error).all()
+    torch.testing.assert_close(half.error.double(), full.error, rtol=0.02, atol=0)
