@@ -1,7 +1,8 @@
 """Why a network says what it says of one training sample: captum attributions for the networks of a run.
 
 An image gets a value a pixel, a text a value a token; positive speaks for the class, negative against it (saliency knows no
-sign). What is needed comes from the run folder alone: weights, input statistics and inputs, so no data set is read.
+sign). What is needed comes from the run folder alone: weights, and inputs with their statistics or sentences with their
+tokenizer, so no data set is read.
 """
 
 import math
@@ -16,9 +17,12 @@ from torch import Tensor, nn
 
 from kdaif import models
 from kdaif.config import RunConfig, UserError, lookup
+from kdaif.data.text import Pieces, Vocabulary, open_vocabulary, pieces
 from kdaif.runs import Run
+from kdaif.words import Word
 
 STEPS = 50  # points on the way from the baseline, integrated gradients
+AT_ONCE = 10  # of these points, of a text: a long one needs much memory
 NETWORKS = ("student", "teacher")
 # network, one input with a batch dimension, class -> attribution of the input's shape
 Method = Callable[[nn.Module, Tensor, int], Tensor]
@@ -34,13 +38,24 @@ class Explanation(NamedTuple):
     values: NDArray[np.floating]  # (height, width) of an image, summed over channels; (tokens,) of a text
     residual: float  # logit's distance from the baseline's less the sum of all values; NaN: the method promises no sum
     tokens: tuple[str, ...] = ()  # of a text, one a value
+    words: tuple[
+        Word, ...
+    ] = ()  # of a text: a word's value is the sum of its tokens'; the tokens of no word are special
+
+    def total(self) -> float:
+        """All values together; with the residual it is the logit's distance from the baseline's."""
+        return float(np.sum(self.values))
+
+    def of_words(self) -> tuple[float, ...]:
+        """The value of each word."""
+        return tuple(float(self.values[list(word.tokens)].sum()) for word in self.words)
 
 
 class Opened(NamedTuple):
     """A network in eval mode on the CPU: a page must not take a GPU from a training."""
 
     model: nn.Module
-    stats: models.InputStats  # of the run's training data: what inputs are normalised by
+    stats: models.InputStats  # of the run's training images: what they are normalised by; empty for sentences
 
 
 def integrated_gradients(network: nn.Module, inputs: Tensor, target: int) -> Tensor:
@@ -76,6 +91,21 @@ def patch(sides: list[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
     return window, tuple(max(1, side // 2) for side in window)
 
 
+def token_gradients(network: models.TextClassifier, sample: Pieces, target: int) -> tuple[Tensor, Tensor]:
+    """Integrated gradients on the token embeddings, from the sentence in which every word is padding: one value a token.
+
+    Special tokens stand in both, so they get exactly 0. With it the token ids of that empty sentence: (1, 2, length).
+    """
+    from captum.attr import LayerIntegratedGradients
+
+    empty = sample.inputs.clone()
+    empty[0, 0, [token for word in sample.words for token in word.tokens]] = network.pad
+    captum = LayerIntegratedGradients(network, network.embeddings)
+    settings = {"target": target, "n_steps": STEPS, "internal_batch_size": AT_ONCE}
+    values: Tensor = captum.attribute(sample.inputs, baselines=empty, **settings)
+    return values[0].sum(-1), empty
+
+
 METHODS: dict[str, Method] = {
     "integrated-gradients": integrated_gradients,
     "saliency": saliency,
@@ -89,13 +119,16 @@ def explain(run: Run, row: int, network: str, method: str, target: int) -> Expla
     Raises `UserError` for an unknown name, row or class, and for a run that keeps no inputs or not that network.
     """
     attribute = lookup(METHODS, method, "explain.method")
-    pixels, classes = run.inputs(), len(run.classes())
-    if pixels is None:
-        raise UserError(f"explain: run {run.id} keeps no inputs, takes a run on images.")
-    for field, number, count in (("row", row, len(pixels)), ("target", target, classes)):
+    samples = run.samples()
+    for field, number, count in (("row", row, len(samples)), ("target", target, len(run.classes()))):
         if not 0 <= number < count:
             raise UserError(f"explain.{field}: got {number}, takes 0 to {count - 1}.")
+    pixels, texts = run.inputs(), [text for text in samples.loc[row, ["text", "text_pair"]] if isinstance(text, str)]
+    if pixels is None and not texts:
+        raise UserError(f"explain: run {run.id} keeps no inputs, takes a run on images or sentences.")
     opened = open_network(run, network)
+    if pixels is None:
+        return _explain_text(run, texts, network, opened.model, method, target)
     inputs = normalised(np.asarray(pixels[row : row + 1]), opened.stats).requires_grad_()
     values = attribute(opened.model, inputs, target).detach()
     with torch.no_grad():
@@ -104,6 +137,20 @@ def explain(run: Run, row: int, network: str, method: str, target: int) -> Expla
     residual = distance - float(values.sum()) if method == "integrated-gradients" else math.nan
     probability = float(logits[0].softmax(0)[target])
     return Explanation(network, method, target, probability, values[0].sum(0).numpy(), residual)
+
+
+def _explain_text(run: Run, texts: list[str], network: str, model: nn.Module, method: str, target: int) -> Explanation:
+    assert isinstance(model, models.TextClassifier)
+    if method != "integrated-gradients":
+        raise UserError(f"explain.method: got {method!r}, takes integrated-gradients for sentences.")
+    sample = pieces(texts, _vocabulary(run), run.config().data.max_tokens)
+    values, empty = token_gradients(model, sample, target)
+    with torch.no_grad():
+        logits = model(torch.cat([sample.inputs, empty]))
+    distance = float(logits[0, target] - logits[1, target])
+    probability, plain = float(logits[0].softmax(0)[target]), values.detach().numpy()
+    residual = distance - float(plain.sum())
+    return Explanation(network, method, target, probability, plain, residual, sample.names, sample.words)
 
 
 def open_network(run: Run, name: str) -> Opened:
@@ -118,7 +165,9 @@ def open_network(run: Run, name: str) -> Opened:
         raise UserError(f"explain: run {run.id} has saved no student yet, takes a run with a finished epoch.")
     stats = models.load_checkpoint(student, path, "student")
     if stats is None:
-        raise UserError(f"explain: {path} does not say how its inputs were normalised.")
+        if not isinstance(student, models.TextClassifier):
+            raise UserError(f"explain: {path} does not say how its inputs were normalised.")
+        stats = models.InputStats((), ())
     model = student if name == "student" else _teacher(run, config, stats)
     return Opened(model.eval(), stats)
 
@@ -139,5 +188,16 @@ def _teacher(run: Run, config: RunConfig, stats: models.InputStats) -> nn.Module
 
 
 def _build(run: Run, name: str, field: str) -> nn.Module:
-    inputs = run.inputs()
-    return models.build(name, len(run.classes()), 3 if inputs is None else inputs.shape[-1], field)
+    classes, inputs = len(run.classes()), run.inputs()
+    if inputs is not None:
+        return models.build(name, classes, inputs.shape[-1], field)
+    if name in models.MODELS:
+        return models.build(name, classes, 3, field)
+    found = _vocabulary(run)
+    known = models.Vocabulary(found.source, found.tokenizer.get_vocab(), found.pad)
+    return models.build_text(name, classes, known, field)
+
+
+def _vocabulary(run: Run) -> Vocabulary:
+    """What made the run's token ids."""
+    return open_vocabulary(run.config().data.tokenizer, run.tokenizer_path)

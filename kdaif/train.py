@@ -174,6 +174,8 @@ class _Training:
             }
         )
         self.run.write_samples(samples, self.dataset.classes)
+        if self.dataset.vocabulary is not None and (learnt := self.dataset.vocabulary.learnt()):
+            self.run.write_tokenizer(learnt)
         self.run.add_provenance(
             inputs=save_inputs(train.images(), cache_root()) if train.texts is None else None,
             truncated=self.dataset.truncated,

@@ -10,7 +10,7 @@ from streamlit.errors import StreamlitAPIException
 
 from app.ui.look import STATE_WORDS
 from app.ui.store import runs_frame
-from kdaif.runs import Run, open_run
+from kdaif.runs import LIVE, Run, open_run
 from kdaif.runs.tables import rows
 
 PAGE, KEPT = "page shown", "values kept"  # in the session: path of the page; key -> (value, its text in the URL)
@@ -82,7 +82,7 @@ def runs_with_epochs() -> pd.DataFrame:
 
 
 def run_choice(width: int = 430) -> Run:
-    """The run to look at; the newest KD-AIF run unless the URL or the user says otherwise."""
+    """The run to look at; unless the URL or the user says otherwise the newest KD-AIF run that has not stopped half-way."""
     frame = runs_with_epochs()
     options = list(frame["run_id"])
     wanted = st.query_params.get("run")
@@ -90,11 +90,21 @@ def run_choice(width: int = 430) -> Run:
         st.warning(
             f"The link names the run {wanted!r}, which is not here or has recorded no epoch yet; another one is shown."
         )
-    weighted = frame.loc[frame["method"] == "kd-aif", "run_id"]
-    default = weighted.iloc[0] if len(weighted) else options[0]
+    stopped = ~frame["state"].isin(("done", *LIVE))
+    default = frame.assign(other=frame["method"] != "kd-aif", stopped=stopped).sort_values(
+        ["other", "stopped"], kind="stable"
+    )
     titles = {row.run_id: _run_title(row) for row in rows(frame)}
     return open_run(
-        linked_choice("Run", options, default, "run", titles, "One training run: a method, a seed, a setting.", width)
+        linked_choice(
+            "Run",
+            options,
+            default["run_id"].iloc[0],
+            "run",
+            titles,
+            "One training run: a method, a seed, a setting.",
+            width,
+        )
     )
 
 

@@ -1,6 +1,6 @@
 """The primary sample: what was given, what the networks say, and the rooms that open behind it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import pandas as pd
@@ -13,27 +13,32 @@ from app.ui.figures import CONFIG, course_figure
 from app.ui.gallery import png, raters_line, sentences_of
 from app.ui.look import GLOSSARY, VERDICT_COLORS, VERDICT_SIGNS, ink, percent
 from app.ui.neighbours import neighbours
+from app.ui.painting import Span
 from app.ui.store import courses_of
 from kdaif.runs import Run
 
-ROOMS = {"course": "Course", "why": "Heat map", "near": "Neighbours", "act": "Act"}
+ROOMS: Mapping[str, str] = {"course": "Course", "why": "Heat map", "near": "Neighbours", "act": "Act"}
+OF_SENTENCES: Mapping[str, str] = {**ROOMS, "why": "Words"}
 
 
 def detail(
     run: Run, table: pd.DataFrame, row: int, epoch: int, inputs: np.ndarray | None, on_pick: Callable[[int], None]
-) -> None:
-    """The panel of one sample; `row` is its index in training order."""
+) -> list[list[Span]] | None:
+    """The panel of one sample; `row` is its index in training order. Its sentences as the student sees them, once explained."""
     sample = table.iloc[row]
     _facts(sample, row, inputs)
-    room = _room_choice(inputs is not None)
+    room = _room_choice(
+        OF_SENTENCES if sentences_of(sample) else ROOMS, inputs is not None or bool(sentences_of(sample))
+    )
     if room == "course":
         _course(run, row, epoch, sample["given"])
     elif room == "act":
         act(run, table, row)
     elif room == "near":
         neighbours(run, table, row, inputs, on_pick)
-    elif inputs is not None:
-        explanation(run, sample, row, inputs)
+    else:
+        return explanation(run, sample, row, inputs)
+    return None
 
 
 def _facts(sample: pd.Series, row: int, inputs: np.ndarray | None) -> None:
@@ -55,8 +60,8 @@ def _facts(sample: pd.Series, row: int, inputs: np.ndarray | None) -> None:
         )
 
 
-def _room_choice(pictures: bool) -> str:
-    options = [room for room in ROOMS if pictures or room != "why"]
+def _room_choice(names: Mapping[str, str], explicable: bool) -> str:
+    options = [room for room in names if explicable or room != "why"]
     keep_valid("room", options)
     return st.segmented_control(
         "What to see of the sample",
@@ -65,7 +70,7 @@ def _room_choice(pictures: bool) -> str:
         required=True,
         key="room",
         bind="query-params",
-        format_func=ROOMS.__getitem__,
+        format_func=names.__getitem__,
         label_visibility="collapsed",
     )
 

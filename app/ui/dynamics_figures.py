@@ -6,14 +6,14 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from app.ui.figures import FADED, GRID, NEUTRAL_AT, TEXT, add_band, styled, transparent
+from app.ui.figures import FADED, GRID, NEUTRAL_AT, TEXT, add_band, epoch_axis, styled, transparent
 from app.ui.look import ACCENT, GOLD, NEUTRAL, VERDICT_COLORS, VERDICT_SIGNS
 from kdaif.metrics.dynamics import Heat
 
 TITLES: Mapping[str, str] = {
     "weight": "weight (1 = neutral)",
-    "influence": "influence (standard errors)",
-    "confidence": "confidence in the given label",
+    "influence": "influence (std. errors)",
+    "confidence": "confidence",
 }
 
 
@@ -46,7 +46,8 @@ def heat_figure(epochs: Sequence[int], spread: Heat, field: str, current: int) -
     figure.add_vline(x=current, line={"color": NEUTRAL, "width": 1})
     if field in NEUTRAL_AT:
         figure.add_hline(y=NEUTRAL_AT[field], line={"color": NEUTRAL, "width": 1, "dash": "dot"})
-    figure.update_xaxes(title="epoch", showgrid=False)
+    epoch_axis(figure, epochs)
+    figure.update_xaxes(showgrid=False)
     figure.update_yaxes(title=TITLES[field], showgrid=False, zeroline=False)
     return styled(figure, height=190)
 
@@ -93,7 +94,7 @@ def bands_figure(
     if field in NEUTRAL_AT:
         figure.add_hline(y=NEUTRAL_AT[field], line={"color": GRID, "width": 1.5})
     figure.update_layout(hovermode="x unified")
-    figure.update_xaxes(title="epoch")
+    epoch_axis(figure, epochs)
     figure.update_yaxes(title=TITLES[field])
     return styled(figure, height=190, legend=True)
 

@@ -1,5 +1,6 @@
 """Figures as pure functions: frame in, Plotly figure out. Colours are readable on the light and the dark theme alike."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,11 +18,15 @@ FADED = 0.22  # opacity of what is not selected: grey, never gone
 FIELD_TITLES = {"weight": "weight (1 = neutral)", "influence": "influence (standard errors, + helps)"}
 NEUTRAL_AT = {"weight": 1.0, "influence": 0.0}
 CONFIG = {"displayModeBar": False, "scrollZoom": False}
+NARROW = 22  # letters of a method's name on one line
+FEW_EPOCHS = 12  # up to which each has its tick
+DASHES = ("solid", "dash", "dashdot", "longdash")  # of variants of one method, which share its colour
 
 
 def gain_figure(methods: pd.DataFrame) -> go.Figure:
     """Points of test accuracy over vanilla KD: one bar a method (mean), one dot a seed; `methods` from `method_table`."""
     methods = methods[methods["gain"].notna()].iloc[::-1]
+    methods = methods.assign(label=methods["label"].map(wrapped))
     figure = go.Figure()
     figure.add_bar(
         x=100 * methods["gain"],
@@ -51,14 +56,15 @@ def gain_figure(methods: pd.DataFrame) -> go.Figure:
         mode="text",
         textposition="middle right",
         textfont={"size": 14, "color": TEXT},
+        cliponaxis=False,
         hoverinfo="skip",
         name="figures",
     )
     low = min([gain for _, _, gain in seeds] + [0.0])
     figure.update_xaxes(
-        title="points of test accuracy over vanilla KD", range=[low - 0.04 * widest, 1.4 * widest], zeroline=True
+        title="points of test accuracy over vanilla KD", range=[low - 0.04 * widest, 1.05 * widest], zeroline=True
     )
-    return styled(figure, height=74 + 62 * len(methods))
+    return styled(figure, height=78 + 50 * len(methods)).update_layout(margin_r=64)
 
 
 def _gain_text(row: Any) -> str:
@@ -70,6 +76,7 @@ def accuracy_figure(methods: pd.DataFrame, runs: pd.DataFrame) -> go.Figure:
     """Test accuracy in per cent: mean and standard deviation a method, one dot a seed; `runs` from `run_table`."""
     methods = methods.iloc[::-1]
     done = runs[(runs["state"] == "done") & runs["label"].isin(methods["label"])]
+    methods, done = (table.assign(label=table["label"].map(wrapped)) for table in (methods, done))
     figure = go.Figure()
     figure.add_scatter(
         x=100 * done["test_accuracy"],
@@ -106,14 +113,16 @@ def accuracy_figure(methods: pd.DataFrame, runs: pd.DataFrame) -> go.Figure:
     figure.update_xaxes(title="test accuracy, %")
     order = {"categoryorder": "array", "categoryarray": list(methods["label"])}
     figure.update_yaxes(range=[-0.6, len(methods) - 0.25], **order)
-    return styled(figure, height=225)
+    return styled(figure, height=max(225, 70 + 52 * len(methods)))
 
 
 def curves_figure(curves: pd.DataFrame) -> go.Figure:
     """Test accuracy over epochs: mean line and range over seeds; columns label, method, seed, epoch, test_accuracy."""
     figure = go.Figure()
     methods = dict(zip(curves["label"], curves["method"], strict=True))
-    for label in sorted(methods, key=lambda label: (method_rank(methods[label]), label)):
+    ordered = sorted(methods, key=lambda label: (method_rank(methods[label]), label))
+    dash = dashes(ordered, methods)
+    for label in ordered:
         method = methods[label]
         by_epoch = 100 * curves[curves["label"] == label].groupby("epoch")["test_accuracy"].agg(["mean", "min", "max"])
         color = METHOD_COLORS.get(method, NEUTRAL)
@@ -122,14 +131,14 @@ def curves_figure(curves: pd.DataFrame) -> go.Figure:
             x=by_epoch.index,
             y=by_epoch["mean"],
             mode="lines",
-            line={"color": color, "width": 2.5, "dash": "dot" if method == "oracle" else "solid"},
-            name=label,
+            line={"color": color, "width": 2.5, "dash": dash[label]},
+            name=wrapped(label),
             hovertemplate="%{y:.1f} %",
         )
     figure.update_layout(hovermode="x unified")
-    figure.update_xaxes(title="epoch")
+    epoch_axis(figure, sorted(curves["epoch"].unique()))
     figure.update_yaxes(title="test accuracy, %")
-    return styled(figure, height=225, legend=True)
+    return styled(figure, height=max(225, 70 + 52 * len(ordered)), legend=True)
 
 
 def histogram_figure(
@@ -173,7 +182,7 @@ def course_figure(epochs: Sequence[int], courses: Mapping[str, np.ndarray], curr
         add_band(figure, epochs, low, high, NEUTRAL, 0.2, name=f"80 % of {crowd}", showlegend=first, **at)
         line = {"color": NEUTRAL, "width": 1, "dash": "dot"}
         figure.add_scatter(
-            x=epochs, y=middle, mode="lines", line=line, name="median", hoverinfo="skip", showlegend=first, **at
+            x=epochs, y=middle, mode="lines", line=line, name="median", hoverinfo="skip", showlegend=False, **at
         )
         figure.add_scatter(
             x=epochs,
@@ -186,12 +195,16 @@ def course_figure(epochs: Sequence[int], courses: Mapping[str, np.ndarray], curr
             hovertemplate=f"epoch %{{x}}: {field} %{{y:.2f}}<extra></extra>",
             **at,
         )
-        figure.update_yaxes(title=field, nticks=3, **at)
+        figure.update_yaxes(nticks=3, **at)
+        beside = {"xref": "x domain", "yref": "y domain", "x": 1.01, "y": 0.5, "xanchor": "left", "showarrow": False}
+        figure.add_annotation(text=field, font={"size": 12, "color": TEXT}, **beside, **at)
         if field in NEUTRAL_AT:
             figure.add_hline(y=NEUTRAL_AT[field], line={"color": GRID, "width": 1.5}, **at)
     figure.add_vline(x=current, line={"color": NEUTRAL, "width": 1})
-    figure.update_xaxes(title="epoch", title_standoff=0, row=len(courses), col=1)
-    return styled(figure, height=52 + 49 * len(courses), legend=True)
+    bottom = {"row": len(courses), "col": 1}
+    epoch_axis(figure, epochs, **bottom)
+    figure.update_xaxes(title_standoff=0, **bottom)
+    return styled(figure, height=52 + 49 * len(courses), legend=True).update_layout(margin_r=68)
 
 
 def add_band(figure: go.Figure, x: Any, low: Any, high: Any, color: str, alpha: float = 0.18, **trace: Any) -> None:
@@ -206,6 +219,26 @@ def add_band(figure: go.Figure, x: Any, low: Any, high: Any, color: str, alpha: 
         hoverinfo="skip",
         **trace,
     )
+
+
+def epoch_axis(figure: go.Figure, epochs: Sequence[int], **at: int) -> None:
+    """Epochs across; a few of them have a tick each, for there is no half epoch. `at`: row and column of a subplot."""
+    ticks = {"dtick": 1, "tick0": epochs[0]} if 0 < len(epochs) <= FEW_EPOCHS else {}
+    figure.update_xaxes(title="epoch", **ticks, **at)
+
+
+def wrapped(label: str) -> str:
+    """A method's name, on several lines where its settings make it long."""
+    return "<br>".join(textwrap.wrap(label, NARROW)) if len(label) > NARROW else label
+
+
+def dashes(labels: Sequence[str], methods: Mapping[str, str]) -> dict[str, str]:
+    """How each label's line is drawn: the oracle dotted, further variants of one method dashed; `methods`: label -> method."""
+    drawn: dict[str, str] = {}
+    for label in labels:
+        before = sum(methods[other] == methods[label] for other in drawn)
+        drawn[label] = "dot" if methods[label] == "oracle" else DASHES[before % len(DASHES)]
+    return drawn
 
 
 def styled(figure: go.Figure, height: int, legend: bool = False) -> go.Figure:

@@ -47,7 +47,7 @@ def words_choice() -> str:
 
 def with_range(selection: Selection, table: pd.DataFrame, words: str = "") -> Selection:
     """The field and the ends of its range, in a row, and with them the whole selection."""
-    with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="small", width="content"):
         field = field_choice(table)
         low, high = end_choice("from"), end_choice("to")
         found = replace(selection, field=field, low=low, high=high, words=words)

@@ -25,10 +25,22 @@ export default function (component) {
     return box
   }
 
+  // a sentence whose words are coloured by what they do to the student's opinion
+  const paragraph = spans => {
+    const box = make("p", "painted")
+    box.append(...spans.map(span => {
+      const word = make("span", span.cut ? "cut" : ["against", "", "for"][span.sign + 1], span.text)
+      word.style.background = span.color
+      return word
+    }))
+    return box
+  }
+
   // one sentence, or both of a pair side by side
   const sentences = sample => {
     const box = make("div", "sentences")
-    box.append(...sample.sentences.map(text => make("p", "", text)))
+    const plain = sample.sentences.map(text => make("p", "", text))
+    box.append(...(sample.painted.length ? sample.painted.map(paragraph) : plain))
     if (sample.marker) box.append(make("span", "flag", sample.marker))
     return box
   }

@@ -2,7 +2,7 @@
 
 import base64
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import streamlit as st
 from PIL import Image
 
 from app.ui.look import VERDICT_COLORS, VERDICT_SIGNS
+from app.ui.painting import Span, to_plain
 from kdaif.runs.tables import rows
 
 HERE = Path(__file__).parent
@@ -30,10 +31,12 @@ def gallery(
     key: str,
     on_pick: Callable[[int], None],
     columns: int = 6,
+    painted: Mapping[int, Sequence[Sequence[Span]]] | None = None,
 ) -> None:
     """Show the groups (title -> rows of the sample table); `on_pick` gets the row that was clicked.
 
-    `columns` tiles stand in a line where there is room, fewer where there is not.
+    `columns` tiles stand in a line where there is room, fewer where there is not. The sentences of a row in `painted` are
+    written as it says.
     """
 
     def picked() -> None:
@@ -44,7 +47,7 @@ def gallery(
         "primary": primary,
         "columns": columns,
         "groups": [
-            {"title": title, "samples": [tile(row, inputs) for row in rows(group)]}
+            {"title": title, "samples": [tile(row, inputs, painted) for row in rows(group)]}
             for title, group in groups.items()
             if len(group)
         ],
@@ -63,7 +66,9 @@ def thumbnails(groups: Mapping[str, list[dict[str, Any]]], key: str, on_pick: Ca
     _GALLERY(key=key, data={"primary": None, "columns": 6, "groups": shown}, on_picked_change=picked)
 
 
-def tile(sample: Any, inputs: np.ndarray | None) -> dict[str, Any]:
+def tile(
+    sample: Any, inputs: np.ndarray | None, painted: Mapping[int, Sequence[Sequence[Span]]] | None = None
+) -> dict[str, Any]:
     """What a tile shows of a row of the sample table (a named tuple)."""
     flipped = None if pd.isna(sample.flipped) else bool(sample.flipped)
     said = f"given {sample.given}"
@@ -74,6 +79,7 @@ def tile(sample: Any, inputs: np.ndarray | None) -> dict[str, Any]:
         "image": None if inputs is None else data_url(inputs[sample.Index]),
         "words": sample.ref,
         "sentences": sentences_of(sample),
+        "painted": to_plain((painted or {}).get(sample.Index, [])),
         "raters": raters_line(sample.rating, sample.rating_spread),
         "given": sample.given,
         "suggested": sample.suggested,

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from app.ui.figures import TEXT, add_band, styled, transparent
+from app.ui.figures import TEXT, add_band, dashes, styled, transparent, wrapped
 from app.ui.look import ACCENT, GOLD, METHOD_COLORS, NEUTRAL, VIOLET
 from kdaif.runs.tables import rows
 
@@ -26,6 +26,8 @@ def noise_figure(table: pd.DataFrame, runs: pd.DataFrame) -> go.Figure:
     `table`: label, method, noise, mean; `runs`: label, method, noise, seed, test_accuracy (shares).
     """
     figure = go.Figure()
+    methods = dict(zip(table["label"], table["method"], strict=True))
+    dash = dashes(sorted(methods, key=len), methods)
     for label, of_method in table.groupby("label", sort=False):
         method = of_method["method"].iloc[0]
         color = METHOD_COLORS.get(method, NEUTRAL)
@@ -47,9 +49,9 @@ def noise_figure(table: pd.DataFrame, runs: pd.DataFrame) -> go.Figure:
             x=100 * means["noise"],
             y=100 * means["mean"],
             mode="lines+markers",
-            line={"color": color, "width": 2.5, "dash": "dot" if method == "oracle" else "solid"},
+            line={"color": color, "width": 2.5, "dash": dash[str(label)]},
             marker={"size": 9, "color": color, "symbol": "diamond"},
-            name=str(label),
+            name=wrapped(str(label)),
             hovertemplate=f"{label}, %{{x:.0f}} % wrong labels: mean %{{y:.1f}} %<extra></extra>",
         )
     figure.update_xaxes(title="wrong labels, % of the training samples")

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from app.ui.figures import styled
+from app.ui.figures import styled, wrapped
 from app.ui.look import ACCENT, GOLD, HARMFUL, HELPFUL, NEUTRAL, VIOLET, points
 from kdaif.runs import Run
 from kdaif.runs.tables import sample_table
@@ -36,16 +36,16 @@ def classes_figure(accuracies: pd.DataFrame) -> go.Figure:
         figure.add_bar(
             x=list(differences.index),
             y=100 * values,
-            name=name,
+            name=wrapped(name),
             marker={"color": np.where(values >= 0, HELPFUL, HARMFUL) if alone else color, "opacity": 0.9},
             text=[points(value) for value in values] if alone and len(values) <= FEW_CLASSES else None,
             hovertemplate=f"{name}, %{{x}}: %{{y:+.1f}} points<extra></extra>",
             cliponaxis=False,
         )
     figure.update_layout(uniformtext={"minsize": 11, "mode": "show"})
-    figure.update_yaxes(title=f"points over {reference}", zeroline=True)
+    figure.update_yaxes(title="points over the reference", zeroline=True)
     figure.update_xaxes(showgrid=False, type="category")
-    return styled(figure, height=205, legend=len(others) > 1)
+    return styled(figure, height=205 if len(others) == 1 else 190 + 20 * len(others), legend=len(others) > 1)
 
 
 def confusion(run: Run) -> pd.DataFrame:

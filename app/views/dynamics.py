@@ -165,6 +165,7 @@ with left:
         )
 with right:
     courses(run, points, field, epoch, sample)
+with right if moving else left:
     classic = (
         "Mean and standard deviation over the epochs of the probability of the given label (Swayamdipta et al., 2020)."
     )

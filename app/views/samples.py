@@ -18,6 +18,8 @@ from app.ui.store import samples_of
 from app.ui.take import take
 from kdaif.runs.tables import verdict_counts
 
+PAINTED = "painted sentences"  # in the session: run, row -> spans of what was explained
+
 
 def pick(row: int) -> None:
     st.session_state["sample"] = row
@@ -80,16 +82,22 @@ inputs = run.inputs()
 with tools:
     take(rows, table, run, epoch)
 page = page_choice(pages, len(rows))
+painted = st.session_state.get(PAINTED, (None, {}))
 with left:
     if not len(rows):
         st.info("No sample is selected: widen the filters or clear the range.", icon=":material/filter_alt_off:")
     else:
         first, last = ORDERS[order].first, ORDERS[order].last
         groups = gallery_groups(rows, page, first, last)
-        gallery({title: table.iloc[of] for title, of in groups.items()}, inputs, sample, "gallery", pick)
+        shown = {title: table.iloc[of] for title, of in groups.items()}
+        gallery(shown, inputs, sample, "gallery", pick, painted=painted[1] if painted[0] == run.id else None)
 if sample is None and len(rows):
     sample = int(rows[0])
 if sample is not None:
     with panel:
-        detail(run, table, sample, epoch, inputs, pick)
+        spans = detail(run, table, sample, epoch, inputs, pick)
+    if (fresh := (run.id, {sample: spans} if spans else {})) != painted:
+        st.session_state[PAINTED] = fresh
+        if spans or painted[1]:
+            st.rerun()  # the list shows the words' colours too
 raters(table)

@@ -119,8 +119,6 @@ def open_case(run: Run, data_root: Path | None) -> Case:
     config, provenance = run.config(), run.provenance()
     if "teacher" not in provenance:
         raise UserError(f"audit: run {run.id} of method {config.method} has no teacher, takes a run that has.")
-    if provenance.get("inputs") is None:
-        raise UserError(f"audit: run {run.id} is on sentences, takes a run on images.")
     root = data_root or (Path(provenance["data_root"]) if provenance["data_root"] else None)
     dataset = load(config.data, config.noise, config.seed, root)
     if not np.array_equal(run.samples()["id"].to_numpy(str), dataset.train.ids):

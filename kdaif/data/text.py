@@ -6,6 +6,7 @@ the last of them, row 1 the part (0 or 1) of a pair that each token belongs to. 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,6 +18,7 @@ from kdaif.config import UserError
 from kdaif.data.columns import Found, holds_strings
 from kdaif.data.tables import Table, reason
 from kdaif.outside import pretrained
+from kdaif.words import Word, words_of
 
 PAD = -1  # no token has this id, whatever the tokenizer's own padding
 OWN = "bpe"  # the tokenizer that is learnt from the training sentences
@@ -41,6 +43,11 @@ class Vocabulary:
         """The id that networks were trained to take for no token."""
         return int(self.tokenizer.pad_token_id)
 
+    def learnt(self) -> str | None:
+        """A tokenizer that was learnt from the data, as JSON for `open_vocabulary`; None for one that has a name."""
+        text: str = self.tokenizer.backend_tokenizer.to_str()
+        return text if self.source == OWN else None
+
 
 class Sentences(NamedTuple):
     """All splits' sentences, one entry a split."""
@@ -49,6 +56,15 @@ class Sentences(NamedTuple):
     texts: list[Texts]
     vocabulary: Vocabulary
     truncated: int  # training sentences (or pairs) that lost tokens
+
+
+class Pieces(NamedTuple):
+    """The tokens of one sample, and where they stand in its sentences."""
+
+    inputs: Tokens  # (1, 2, length), without padding
+    names: tuple[str, ...]  # as the tokenizer writes them
+    words: tuple[Word, ...]
+    special: tuple[int, ...]  # positions of tokens that stand for no word, such as [CLS]
 
 
 def read_sentences(
@@ -67,6 +83,32 @@ def read_sentences(
 def lengths(tokens: Tokens) -> Int64[Tensor, "n"]:
     """How many tokens each sample has."""
     return (tokens[:, 0] != PAD).sum(1)
+
+
+def open_vocabulary(name: str, kept: Path) -> Vocabulary:
+    """The tokenizer of that name; of `OWN`, the one that `Vocabulary.learnt` gave and the file `kept` holds.
+
+    Raises `UserError` where it cannot be had.
+    """
+    if name != OWN:
+        return _found(name)
+    from tokenizers import Tokenizer
+
+    try:
+        return _own(Tokenizer.from_file(str(kept)))
+    except Exception as error:  # the library raises nothing finer
+        raise UserError(f"data.tokenizer: {kept} holds no tokenizer ({reason(error)}).") from None
+
+
+def pieces(texts: Sequence[str], vocabulary: Vocabulary, max_tokens: int) -> Pieces:
+    """One sample (a sentence, or both of a pair), cut into the same tokens that `read_sentences` makes of it."""
+    options = {"truncation": True, "max_length": max_tokens, "return_token_type_ids": True}
+    found = vocabulary.tokenizer([texts[0]], *([text] for text in texts[1:]), **options)
+    encoding = found.encodings[0]
+    tokens = torch.tensor([[found["input_ids"][0], found["token_type_ids"][0]]], dtype=torch.int32)
+    words = words_of(texts, encoding.sequence_ids, encoding.word_ids, encoding.offsets)
+    special = sorted(set(range(len(encoding.tokens))) - {token for word in words for token in word.tokens})
+    return Pieces(tokens, tuple(encoding.tokens), words, tuple(special))
 
 
 def _texts(table: Table, columns: Sequence[str], rows: Int64[np.ndarray, "n"]) -> Texts:
@@ -123,7 +165,6 @@ def _learnt(texts: Texts) -> Vocabulary:
     The same sentences give the same tokens. (The library's WordPiece trainer gives others each time.)
     """
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
-    from transformers import PreTrainedTokenizerFast
 
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.Lowercase()
@@ -142,5 +183,12 @@ def _learnt(texts: Texts) -> Vocabulary:
         pair="[CLS] $A [SEP] $B:1 [SEP]:1",
         special_tokens=[(name, tokenizer.token_to_id(name)) for name in ("[CLS]", "[SEP]")],
     )
+    return _own(tokenizer)
+
+
+def _own(tokenizer: Any) -> Vocabulary:
+    """A tokenizer of the tokenizers library that was learnt here."""
+    from transformers import PreTrainedTokenizerFast
+
     names = {"pad_token": "[PAD]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
     return Vocabulary(OWN, PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names))

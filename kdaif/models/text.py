@@ -42,6 +42,12 @@ class TextClassifier(nn.Module):
         taken = inspect.signature(network.forward).parameters
         self.pairs = "token_type_ids" in taken and getattr(config, "type_vocab_size", 0) > 1
 
+    @property
+    def embeddings(self) -> nn.Module:
+        """What turns token ids into vectors, before positions and parts of a pair are added."""
+        found: nn.Module = self.network.get_input_embeddings()  # type: ignore[operator]
+        return found
+
     def forward(self, inputs: Int32[Tensor, "batch 2 length"]) -> Float[Tensor, "batch classes"]:
         length = int((inputs[:, 0] >= 0).sum(1).max())
         ids, parts = inputs[:, :, :length].long().unbind(1)
@@ -64,6 +70,9 @@ class MeanPooled(nn.Module):
         encoder.pooler = None
         self.config, self.encoder = encoder.config, encoder
         self.classifier = nn.Linear(encoder.config.hidden_size, num_classes)
+
+    def get_input_embeddings(self) -> Any:
+        return self.encoder.get_input_embeddings()
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> Any:
         from transformers.modeling_outputs import SequenceClassifierOutput

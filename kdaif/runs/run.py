@@ -35,6 +35,7 @@ from kdaif.runs.files import (
     build_table,
     read_json,
     read_table,
+    write_atomic,
     write_json,
     write_table,
 )
@@ -60,6 +61,11 @@ class Run:
     @property
     def student_path(self) -> Path:
         return self.path / "student.safetensors"
+
+    @property
+    def tokenizer_path(self) -> Path:
+        """The tokenizer that was learnt from the run's sentences; there is no such file where none was."""
+        return self.path / "tokenizer.json"
 
     @property
     def log_path(self) -> Path:
@@ -181,6 +187,9 @@ class Run:
         """The training samples in training order; columns as in `files.SAMPLE_FIELDS`."""
         table = build_table(samples, SAMPLE_FIELDS, {"kdaif.classes": json.dumps(list(classes))})
         write_table(self.path / "samples.parquet", table)
+
+    def write_tokenizer(self, text: str) -> None:
+        write_atomic(self.tokenizer_path, lambda file: file.write(text.encode()))
 
     def write_epoch(self, number: int, values: Mapping[str, Any] | pd.DataFrame) -> None:
         """Record an epoch (1 = first): arrays of one value a training sample, columns out of `files.EPOCH_FIELDS`."""

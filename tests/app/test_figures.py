@@ -8,8 +8,10 @@ from app.ui.figures import (
     accuracy_figure,
     course_figure,
     curves_figure,
+    dashes,
     gain_figure,
     histogram_figure,
+    wrapped,
 )
 from app.ui.look import METHOD_COLORS
 
@@ -104,6 +106,16 @@ def test_the_course_shows_every_field_before_its_crowd():
     assert list(middle.y) == [pytest.approx(value) for value in np.median(values, axis=1)]
     assert band.name == "80 % of all given cat"
     assert max(lower_band.y) == pytest.approx(2 * max(band.y))
-    assert [trace.showlegend for trace in figure.data] == [True] * 3 + [False] * 3
+    assert [trace.showlegend for trace in figure.data] == [True, False, True] + [False] * 3
     assert figure.layout.yaxis.title.text == "weight"
     assert figure.layout.yaxis2.title.text == "loss"
+
+
+def test_long_names_are_wrapped_and_variants_of_a_method_told_apart():
+    long = "KD-AIF (temperature 4.0, apply_to relabel)"
+    assert wrapped("Vanilla KD") == "Vanilla KD"
+    assert wrapped(long).replace("<br>", " ") == long
+    assert max(map(len, wrapped(long).split("<br>"))) <= 22
+    methods = {"KD-AIF": "kd-aif", long: "kd-aif", "Oracle": "oracle", "Vanilla KD": "kd"}
+    drawn = dashes(list(methods), methods)
+    assert drawn == {"KD-AIF": "solid", long: "dash", "Oracle": "dot", "Vanilla KD": "solid"}

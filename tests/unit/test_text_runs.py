@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kdaif.audit.checkpoint import open_case
+from kdaif.audit import audit
 from kdaif.cli import main
 from kdaif.config import UserError
 from kdaif.data.corpora import GLUE
@@ -64,7 +64,7 @@ def test_influence_finds_the_flipped_labels_of_sentences(films: Path) -> None:
     assert {"rating", "rating_spread", "flipped"} <= set(worst)
     assert "text_pair" not in worst
     with pytest.raises(UserError, match=r"^audit: run .* is on sentences, takes a run on images\.$"):
-        open_case(run, None)
+        audit(run)
 
 
 @pytest.mark.parametrize(
