@@ -97,9 +97,9 @@ def _cost(
 def shown(value: float, unit: str) -> str:
     """The figure for people."""
     if unit == "share":
-        return f"{100 * value:.1f} %"
+        return f"{100 * value:.1f}\u00a0%"
     if unit == "":
         return f"{value:,.0f}"
     if unit.startswith("0–"):
         return f"{value:.3f}"
-    return f"{value:.2g} {unit}" if abs(value) < 10 else f"{value:,.0f} {unit}"
+    return f"{value:.2g}\u00a0{unit}" if abs(value) < 10 else f"{value:,.0f}\u00a0{unit}"

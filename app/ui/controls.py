@@ -148,7 +148,7 @@ def sample_choice(samples: int) -> int | None:
         bind="query-params",
         placeholder="no.",
         label_visibility="collapsed",
-        width=120,
+        width=150,
     )
     remember("sample", chosen)
     return chosen
@@ -211,14 +211,15 @@ def csv_button(label: str, make: Callable[[], str], name: str, key: str, meaning
 
 
 def experiment_choice() -> str | None:
-    """The experiment (runs that differ in method and seed only); None where there is no run at all."""
+    """The experiment (runs that differ in method and seed only), at first the newest with a done run; None where there is none."""
     frame = runs_frame()
     if frame.empty:
         return None
     newest = frame.drop_duplicates("experiment")
+    done = list(frame.loc[frame["state"] == "done", "experiment"])
     titles = {row.experiment: f"{row.setting} · {row.experiment}" for row in rows(newest)}
     options = list(titles)
     if len(options) == 1:
         return options[0]
     meaning = "Runs on the same data with the same noise and networks, which differ in method and seed only."
-    return linked_choice("Experiment", options, options[0], "experiment", titles, meaning)
+    return linked_choice("Experiment", options, (done or options)[0], "experiment", titles, meaning)

@@ -12,6 +12,7 @@ from app.ui.gallery import sentences_of
 from app.ui.heatmap import METHODS, UNSIGNED, heat, said
 from app.ui.look import percent
 from app.ui.painting import Span, painted, signed, strongest_words, to_html
+from app.ui.waiting import waiting_bar
 from kdaif.runs import Run, open_run
 
 SIDE = 112  # pixels of a heat map
@@ -101,12 +102,12 @@ def _sentences(opinions: Mapping[str, Any], texts: Sequence[str], target: str) -
 def _explanations(run: Run, path: str, row: int, method: str, target: int) -> Mapping[str, Any]:
     """By network; the bar says what is being done, for the first time takes seconds."""
     names = ["student", *(["teacher"] if "teacher" in run.provenance() else [])]
-    bar = st.progress(0.0, "waking the networks …")
+    say, end = waiting_bar("waking the networks")
     found = {}
     for done, name in enumerate(names):
-        bar.progress(done / len(names), f"asking the {name} …")
+        say(done / len(names), f"asking the {name}")
         found[name] = _explained(path, row, name, method, target)
-    bar.empty()
+    end()
     return found
 
 

@@ -8,6 +8,7 @@ import streamlit as st
 
 from app.ui.gallery import data_url, sentences_of, thumbnails
 from app.ui.look import GLOSSARY, HARMFUL, HELPFUL, NEUTRAL, percent
+from app.ui.waiting import waiting_bar
 from kdaif.relations import Relations, read_relations, strongest
 from kdaif.runs import Run, cache_root, open_run
 from kdaif.runs.arrays import open_inputs
@@ -26,7 +27,8 @@ def neighbours(
             "Find them", type="primary", key="find_neighbours", help="The student looks at all samples once."
         ):
             return
-        found = measured(run)
+        measured(run)
+        st.rerun()
     on_validation = found.on_validation(row)
     names, like = run.classes(), found.likeness(row)
     held = None if not found.held_inputs else open_inputs(cache_root() / found.held_inputs)
@@ -65,11 +67,11 @@ def _relations(path: str, stamp: int) -> Relations | None:
 
 
 def measured(run: Run) -> Relations:
-    bar = st.progress(0.0, "waking the student …")
+    say, end = waiting_bar("waking the student")
     from kdaif.neighbours import measure  # brings in torch
 
-    found = measure(run, say=lambda share, what: bar.progress(share, f"{what} …"))
-    bar.empty()
+    found = measure(run, say=say)
+    end()
     return found
 
 

@@ -8,6 +8,7 @@ from app.ui.card import PARTS, WATTS, card_table, shown
 from app.ui.controls import csv_button, run_choice, runs_with_epochs
 from app.ui.opening import nothing_yet, opening
 from app.ui.sentences import card_sentence
+from app.ui.waiting import waiting_bar
 from kdaif.runs import Run
 
 LEADING = 2  # figures of a part that are shown large
@@ -26,10 +27,10 @@ def measured(run: Run) -> None:
     ):
         st.caption("Robustness, explainability and speed have not been measured for this run yet.")
         return
-    bar = st.progress(0.0, "waking the student …")
+    say, _ = waiting_bar("waking the student")
     from kdaif.card import measure_card  # brings in torch
 
-    measure_card(run, say=lambda share, what: bar.progress(share, f"{what} …"))
+    measure_card(run, say=say)
     st.rerun()
 
 

@@ -107,8 +107,7 @@ def test_the_course_shows_every_field_before_its_crowd():
     assert band.name == "80 % of all given cat"
     assert max(lower_band.y) == pytest.approx(2 * max(band.y))
     assert [trace.showlegend for trace in figure.data] == [True, False, True] + [False] * 3
-    assert figure.layout.yaxis.title.text == "weight"
-    assert figure.layout.yaxis2.title.text == "loss"
+    assert [note.text for note in figure.layout.annotations] == ["weight", "loss"]
 
 
 def test_long_names_are_wrapped_and_variants_of_a_method_told_apart():
