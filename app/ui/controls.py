@@ -211,7 +211,7 @@ def csv_button(label: str, make: Callable[[], str], name: str, key: str, meaning
 
 
 def experiment_choice() -> str | None:
-    """The experiment (runs that differ in method and seed only), at first the newest with a done run; None where there is none."""
+    """The experiment (runs that differ in method and seed only), at first the newest with a done run; None without runs."""
     frame = runs_frame()
     if frame.empty:
         return None

@@ -55,8 +55,8 @@ def test_the_page_measures_at_a_button_and_then_shows_it(app, real):
 
 
 def test_figures_are_spelled_for_people():
-    assert shown(0.4567, "share") == "45.7 %"
+    assert shown(0.4567, "share") == "45.7\u00a0%"
     assert shown(75290, "") == "75,290"
     assert shown(0.51234, "0–1, chance 0.5") == "0.512"
-    assert shown(0.0012, "kWh") == "0.0012 kWh"
-    assert shown(1234.5, "s") == "1,234 s"
+    assert shown(0.0012, "kWh") == "0.0012\u00a0kWh"
+    assert shown(1234.5, "s") == "1,234\u00a0s"
