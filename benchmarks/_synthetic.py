@@ -15,12 +15,19 @@ Timed = Callable[[Callable[[], None]], None]  # carries out one append
 
 
 def synthetic_run(
-    root: Path, samples: int, epochs: int, *, method: str = "kd-aif", timed: Timed = lambda append: append()
+    root: Path,
+    samples: int,
+    epochs: int,
+    *,
+    method: str = "kd-aif",
+    seed: int = 0,
+    timed: Timed = lambda append: append(),
 ) -> Run:
     """A finished run of 8 x 8 grey images; `timed` is handed the writing of each epoch."""
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     config = {
         "method": method,
+        "seed": seed,
         "noise": {"kind": "symmetric", "rate": FLIPPED},
         "student": {"optim": {"epochs": epochs}},
     }

@@ -34,22 +34,47 @@ PAGES: dict[str, dict[str, Change]] = {
     "overview": {"again": lambda app, n: None},
     "samples": {
         "class": lambda app, n: app.selectbox(key="class").select(CLASSES[n]),
+        "mark": lambda app, n: app.button(key="mark_all").click(),
         "range": lambda app, n: app.number_input(key="to").set_value(0.9 - 0.1 * n),
         "sample": lambda app, n: app.number_input(key="sample").set_value(1000 + n),
         "sort": lambda app, n: app.selectbox(key="sort").select(("Loss", "Weight", "Disagreement")[n]),
         "epoch": lambda app, n: app.select_slider(key="epoch").set_value(2 + n),
         "words": lambda app, n: app.text_input(key="words").set_value(f"{n + 1}00"),
+        "page": lambda app, n: keep(app, "page", n + 2),
+        "pair": lambda app, n: app.selectbox(key="rather").select(CLASSES[n + 3]),
+        "show": lambda app, n: app.selectbox(key="show").select(("Flipped", "Looks harmful", "Looks helpful")[n]),
+        "act": lambda app, n: choose(app, "room", ("act", "course", "act")[n]),
     },
     "dynamics": {
         "class": lambda app, n: app.selectbox(key="class").select(CLASSES[n]),
         "sample": lambda app, n: app.number_input(key="sample").set_value(2000 + n),
         "epoch": lambda app, n: app.select_slider(key="epoch").set_value(3 + n),
+        "range": lambda app, n: app.number_input(key="to").set_value(0.9 - 0.1 * n),
+        "field": lambda app, n: choose(app, "field", ("influence", "weight", "influence")[n]),
     },
-    "robustness": {"again": lambda app, n: None},
-    "compare": {"again": lambda app, n: None},
+    "robustness": {
+        "tab": lambda app, n: keep(app, "ranked", ("Stability over seeds", "Figures", "Ranks between two runs")[n]),
+        "run": lambda app, n: app.selectbox(key="run").select_index((1, 0, 2)[n]),
+    },
+    "compare": {
+        "tab": lambda app, n: keep(app, "compared", ("Confusions", "Ranks", "Size and speed")[n]),
+        "runs": lambda app, n: app.multiselect(key="runs").set_value(app.multiselect(key="runs").value[::-1]),
+    },
+    "experiments": {"rates": lambda app, n: app.text_input(key="plan rates").set_value(f"0, 0.{n + 1}")},
     "card": {"watts": lambda app, n: app.number_input(key="watts").set_value(100 + n)},
 }
 ROUNDS = 3
+
+
+def choose(app: AppTest, key: str, value: str) -> None:
+    """A value of a segmented control, which AppTest finds by its key alone."""
+    control: Any = app.get_by_key(key)
+    control.set_value(value)
+
+
+def keep(app: AppTest, key: str, value: Any) -> None:
+    """A value of a control that AppTest has no element for."""
+    app.session_state[key] = value
 
 
 class Measured(NamedTuple):
@@ -109,8 +134,8 @@ def main() -> None:
     for end, (samples, epochs) in sizes.items():
         with tempfile.TemporaryDirectory() as folder:
             os.environ["KDAIF_CACHE"] = folder
-            for method in ("kd", "kd-aif"):
-                synthetic_run(Path(folder) / "runs", samples, epochs if method == "kd-aif" else 2, method=method)
+            for method, seed, recorded in (("kd", 0, 2), ("kd-aif", 1, 2), ("kd-aif", 0, epochs)):
+                synthetic_run(Path(folder) / "runs", samples, recorded, method=method, seed=seed)
             found = list(measure())
         print_table(
             (f"{samples:,} x {epochs}", "control", "ms", "processor, ms", "largest message, MB"),

@@ -175,23 +175,28 @@ with left:
         accuracy(table, done)
 with right:
     detection(run)
-ranked_tab, seeds_tab, figures_tab = st.tabs(["Ranks between two runs", "Stability over seeds", "Figures"])
+ranked_tab, seeds_tab, figures_tab = st.tabs(
+    ["Ranks between two runs", "Stability over seeds", "Figures"], key="ranked", on_change="rerun", bind="query-params"
+)
 weighted = family[(family["method"] == "kd-aif") & (family["epoch"] > 0)]
 others = weighted[weighted["run_id"] != run.id]
-with ranked_tab:
-    if opened["method"] != "kd-aif" or others.empty:
-        st.caption("This needs two KD-AIF runs on the same data, and one of them open above.")
-    else:
-        agreement(run, others)
-with seeds_tab:
+if ranked_tab.open:
+    with ranked_tab:
+        if opened["method"] != "kd-aif" or others.empty:
+            st.caption("This needs two KD-AIF runs on the same data, and one of them open above.")
+        else:
+            agreement(run, others)
+if seeds_tab.open:
     alike = weighted[(weighted["experiment"] == opened["experiment"]) & (weighted["label"] == opened["label"])]
     alike = alike[alike["state"] == "done"].drop_duplicates("seed").head(8)
-    if len(alike) < 2:
-        st.caption("This needs finished KD-AIF runs of the open run's setting with two seeds or more.")
-    else:
-        stability(alike)
-with figures_tab:
-    if len(table):
-        figures(table, done)
-    else:
-        st.caption("No run on these data and networks has finished yet.")
+    with seeds_tab:
+        if len(alike) < 2:
+            st.caption("This needs finished KD-AIF runs of the open run's setting with two seeds or more.")
+        else:
+            stability(alike)
+if figures_tab.open:
+    with figures_tab:
+        if len(table):
+            figures(table, done)
+        else:
+            st.caption("No run on these data and networks has finished yet.")

@@ -7,6 +7,7 @@ epoch files when these changed, and may be deleted at any time.
 import hashlib
 import zipfile
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,12 @@ def _matrix(field: str, epochs: Sequence[Path], cache: Path) -> np.ndarray:
     kept = int(changed[0]) if len(changed) else shared
     if kept == len(stamps) == len(old_stamps):
         return old
-    fresh = [read_table(file, field, [field]).column(0).to_numpy().astype(np.float32) for file in epochs[kept:]]
+
+    def read(file: Path) -> np.ndarray:
+        return read_table(file, field, [field]).column(0).to_numpy().astype(np.float32)
+
+    with ThreadPoolExecutor() as pool:  # most of the time is spent in unpacking, which several cores share
+        fresh = list(pool.map(read, epochs[kept:]))
     matrix = np.stack([*old[:kept], *fresh])
     _store(path, stamps, matrix)
     return matrix

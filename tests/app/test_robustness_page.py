@@ -8,7 +8,7 @@ import pytest
 from app.ui.store import noise_table
 from kdaif.runs import cache_root, list_runs
 from kdaif.runs.tables import run_table
-from tests.app.test_pages import chart, headline, newest, opened
+from tests.app.test_pages import chart, fresh, headline, newest, opened
 from tests.factories import demo_runs, digits_run
 
 PAGE = "views/robustness.py"
@@ -47,11 +47,13 @@ def test_all_pictures_and_tables_are_there(app, sweep):
     assert found[-2:] == ["chance", "perfect"]
     assert [metric.label for metric in app.metric] == ["RGR", "Spearman", "Kendall tau", "Top-100 overlap"]
     assert chart(app, "overlap")["data"][1]["name"] == "chance, k / n"
-    assert chart(app, "stability")["data"][0]["x"] == ["seed 0", "seed 1"]
-    figures = app.dataframe[0].value
+    assert all(element.proto.alt for element in app.get("plotly_chart"))
+    seeds = opened(fresh(), PAGE, ranked="Stability over seeds")
+    assert chart(seeds, "stability")["data"][0]["x"] == ["seed 0", "seed 1"]
+    assert all(element.proto.alt for element in seeds.get("plotly_chart"))
+    figures = opened(fresh(), PAGE, ranked="Figures").dataframe[0].value
     assert list(figures["Wrong labels"].round()) == [20] * 3 + [40] * 3
     assert figures["Runs"].to_list() == [1] * 3 + [2] * 3
-    assert all(element.proto.alt for element in app.get("plotly_chart"))
 
 
 def test_the_other_run_is_chosen_and_shared(app, sweep):
@@ -75,9 +77,9 @@ def test_one_run_alone_says_what_is_missing(app):
     digits_run("kd-aif", epochs=2)
     opened(app, PAGE)
     assert re.fullmatch(r"At 40 % wrong labels KD-AIF reaches [\d.]+ % \(one seed\)\.", headline(app))
-    said = [caption.value for caption in app.caption]
-    assert any("needs two KD-AIF runs" in text for text in said)
-    assert any("two seeds or more" in text for text in said)
+    assert any("needs two KD-AIF runs" in caption.value for caption in app.caption)
+    seeds = opened(fresh(), PAGE, ranked="Stability over seeds")
+    assert any("two seeds or more" in caption.value for caption in seeds.caption)
 
 
 def test_unknown_wrong_labels_are_said(app):
