@@ -1,0 +1,80 @@
+"""Launch, close everything, come back: the promise of the Experiments page, as a user sees it."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from kdaif.runs import list_runs
+from tests.e2e.screenshots import settle
+from tests.e2e.server import ROOT, dashboard
+
+pytestmark = pytest.mark.e2e
+LONG = {"timeout": 600_000}
+# small digits runs; long enough in epochs for one to be cancelled half-way
+MORE = ["device=cpu", "data.train_size=250", "data.test_size=50", "data.validation=0.2", "checkpoint_every=2"]
+
+
+def opened(browser: Browser, address: str) -> Page:
+    page = browser.new_context(viewport={"width": 1280, "height": 800}).new_page()
+    page.goto(f"{address}/experiments")
+    settle(page)
+    return page
+
+
+def fill(page: Page, label: str, text: str) -> None:
+    field = page.get_by_label(label, exact=True).first
+    field.fill(text)
+    field.press("Control+Enter" if label == "Settings" else "Enter")
+    settle(page)
+
+
+def states(cache) -> list[str]:
+    return sorted(summary.status.state for summary in list_runs(cache / "runs"))
+
+
+def test_launch_close_everything_come_back_cancel_resume_and_the_same_from_the_shell(opened_browser, tmp_path):
+    cache = tmp_path / "cache"
+    with dashboard(cache) as address:
+        page = opened(opened_browser, address)
+        page.get_by_text("More settings").click()
+        fill(page, "Settings", "\n".join([*MORE, "teacher.optim.epochs=2", "student.optim.epochs=12"]))
+        fill(page, "Seeds", "0, 1")
+        page.get_by_role("button", name="KD-AIF", exact=True).click()  # leaves vanilla KD and the oracle
+        page.get_by_role("button", name="Queue 8 runs").click()
+        expect(page.get_by_role("heading", level=2)).to_contain_text("of 8 runs", **LONG)
+        page.context.close()
+    assert len(list_runs(cache / "runs")) == 8  # browser and server are gone, the sweep is not
+    with dashboard(cache) as address:
+        page = opened(opened_browser, address)
+        last = page.locator("[class*=st-key-cancel-] button:visible").last
+        run_id = last.evaluate(
+            "button => button.closest('[class*=st-key-cancel-]').className.match(/cancel-([\\w-]+)/)[1]"
+        )
+        last.click()
+        resume = page.locator(f".st-key-resume-{run_id} button:visible")
+        expect(resume).to_be_visible(**LONG)
+        resume.click()
+        expect(page.get_by_role("heading", level=2)).to_contain_text("All 8 runs are done", **LONG)
+        expect(page.get_by_role("heading", name="Summary")).to_be_visible()
+        page.context.close()
+    assert states(cache) == ["done"] * 8
+    queued = {(s.config.method, s.config.noise.rate, s.config.seed): s.result for s in list_runs(cache / "runs")}
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps(list_runs(cache / "runs")[0].config.model_dump(mode="json")))
+    command = [sys.executable, "-m", "kdaif", "sweep", str(config), "--methods", "kd,oracle", "--noise", "0,0.4"]
+    environment = {**os.environ, "KDAIF_CACHE": str(tmp_path / "shell")}
+    said = subprocess.run(
+        [*command, "--seeds", "0,1", "--json"], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+    )
+    rows = json.loads(said.stdout.splitlines()[-1])["rows"]
+    assert len(rows) == 8
+    for row in rows:
+        same = queued[row["method"], row["noise"], row["seed"]]
+        assert (row["test_accuracy"], row["validation_accuracy"]) == (
+            same["test_accuracy"],
+            same["validation_accuracy"],
+        )
