@@ -1,13 +1,14 @@
 """What the queue promises, under fire: each round kills, stops or starves something at a random moment, while readers look on.
 
-A round is one of: SIGKILL of the trainer (also between a file's first byte and its last), of the worker, of both, of the app;
-SIGSTOP and SIGCONT of the trainer; a clock that jumps; a full disk (where a small tmpfs can be mounted). Runs follow each other until
-the rounds are over. Each must end with the very same files as an undisturbed one, no recorded epoch may vanish, no reader may fail,
-no status may say `running` of a run that nobody trains, nor the contrary.
+A round is one of: SIGKILL of the trainer (also inside a file write), of the worker, of both, of the app; SIGSTOP and SIGCONT of
+the trainer; a clock that jumps; a full disk (where a small tmpfs can be mounted). Runs follow each other until the rounds are
+over. Each must end with the very same files as an undisturbed one, no recorded epoch may vanish, no reader may fail, no status
+may say `running` of a run that nobody trains, nor the contrary.
 """
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -85,7 +86,8 @@ def measure(rounds: int, epochs: int, seed: int = 0, disk: bool = True) -> dict[
         longest = max(longest, watch.longest_wrong)
         for error in watch.errors[:3]:
             print(f"a reader failed: {error}", file=sys.stderr)
-        jobs.move_to_trash(run)
+        _erase(run)
+        print(f"{sum(done.values())} of {rounds} rounds", file=sys.stderr, flush=True)
     return {"rounds": sum(done.values()), **total, "longest_wrong_status_seconds": longest, **done}
 
 
@@ -192,7 +194,8 @@ class _Watch:
 
     def __init__(self, run: Run) -> None:
         self.run, self.stop = run, threading.Event()
-        self.polls, self.errors, self.vanished, self.longest_wrong = 0, [], 0, 0.0
+        self.polls, self.vanished, self.longest_wrong = 0, 0, 0.0
+        self.errors: list[str] = []
         self._seen: set[int] = set()
         self._wrong_since: float | None = None
 
@@ -239,8 +242,14 @@ def _undisturbed(config: RunConfig) -> dict[str, bytes]:
     run = jobs.submit(config)
     _until(lambda: run.status().state == "done", PATIENCE)
     files = _files(run)
-    jobs.move_to_trash(run)
+    _erase(run)
     return files
+
+
+def _erase(run: Run) -> None:
+    """The disk is small."""
+    jobs.move_to_trash(run)
+    shutil.rmtree(cache_root() / "trash")
 
 
 def _files(run: Run) -> dict[str, bytes]:
