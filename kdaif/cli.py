@@ -4,6 +4,7 @@ With ``--json`` the last line on stdout is one JSON object; progress goes to std
 one sentence.
 """
 
+import io
 import json
 import signal
 import subprocess
@@ -18,8 +19,10 @@ from rich.console import Console
 
 from kdaif import cli_queue, jobs, report
 from kdaif.cli_queue import say_queued
-from kdaif.config import RunConfig, UserError, load_config, presets
+from kdaif.config import RunConfig, UserError, load_config, lookup, presets
 from kdaif.jobs.grid import numbers
+from kdaif.jobs.launchers import LAUNCHERS
+from kdaif.outside import rank, world
 from kdaif.runs import Run, open_run
 from kdaif.terminal import AsJson, Detach, Priority, RunId, emit, figure, percent, say, show
 
@@ -135,6 +138,10 @@ def sweep(
     data_root: DataRoot = None,
     detach: Detach = False,
     priority: Priority = 0,
+    launcher: Annotated[
+        str | None, typer.Option(help="Have the runs trained by the queue (local) or a Ray cluster (ray), and wait.")
+    ] = None,
+    gpus: Annotated[float | None, typer.Option(min=0, help="With --launcher ray: share of a GPU for a run.")] = None,
     json_: AsJson = False,
 ) -> None:
     """Every method at every noise rate with every seed; runs that were done before are reused."""
@@ -144,6 +151,8 @@ def sweep(
         "seeds": numbers("--seeds", seeds, int),
         "data_root": data_root,
     }
+    if detach and launcher:
+        raise UserError(f"--detach: got it with --launcher {launcher}, which is waited for; takes one of the two.")
     if detach:
         record = jobs.submit_sweep(load_config(config, set_), **grid, priority=priority)
         say_queued([open_run(run) for run in record.runs], json_, sweep=record.id)
@@ -151,7 +160,8 @@ def sweep(
     signal.signal(signal.SIGTERM, _terminated)
     from kdaif.sweep import sweep as run_sweep
 
-    result = run_sweep(load_config(config, set_), **grid)
+    chosen = lookup(LAUNCHERS, launcher, "--launcher")(gpus) if launcher else None
+    result = run_sweep(load_config(config, set_), **grid, launcher=chosen)
     _show_rows(result.rows)
     show(
         ["method", "noise", "runs", "test accuracy, mean", "std", "oracle gap recovered"],
@@ -270,8 +280,13 @@ app.add_typer(cli_queue.app)
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Runs a command and exits: 0 done, 2 bad input (one sentence on stderr), 130 stopped by the user."""
+    words = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    if rank():
+        sys.stdout = io.StringIO()  # one process speaks for all
     try:
-        status = app(list(sys.argv[1:] if arguments is None else arguments) or ["--help"], standalone_mode=False)
+        if world() > 1 and (words[0] not in ("train", "resume") or "--detach" in words):
+            raise UserError(f"torchrun: got `{' '.join(words[:1])}`, takes train or resume, without --detach.")
+        status = app(words, standalone_mode=False)
     except UserError as error:
         _leave(str(error), 2)
     except typer.TyperException as error:

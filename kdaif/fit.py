@@ -2,11 +2,12 @@
 
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, InitProcessGroupKwargs
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -28,7 +29,9 @@ def make_accelerator(config: RunConfig) -> Accelerator:
         raise UserError("device: got 'cuda', but this machine has no usable GPU; takes auto or cpu.")
     on_cpu = wanted == "cpu" or not cuda
     precision = config.precision if config.precision != "auto" else ("fp32" if on_cpu else "bf16")
-    return Accelerator(cpu=on_cpu, mixed_precision=PRECISIONS[precision])
+    # under torchrun the other processes wait while the first trains the teacher
+    patient = InitProcessGroupKwargs(timeout=timedelta(days=7))
+    return Accelerator(cpu=on_cpu, mixed_precision=PRECISIONS[precision], kwargs_handlers=[patient])
 
 
 def new_model(name: str, dataset: Dataset, device: torch.device, field: str) -> nn.Module:
@@ -125,8 +128,9 @@ def training_state(model: nn.Module, optimizer: torch.optim.Optimizer, schedule:
 
 def load_state(path: Path, device: torch.device) -> dict[str, Any]:
     """The state in a run's checkpoint; `UserError` for a damaged one."""
+    place = "cpu" if device.type == "cpu" else device  # torch.load does not know accelerate's cpu:0
     try:
-        state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+        state: dict[str, Any] = torch.load(path, map_location=place, weights_only=True)
     except Exception:  # damaged bytes can raise anything
         raise UserError(f"run: the checkpoint {path} is damaged; delete it to start the run anew.") from None
     return state

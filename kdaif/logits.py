@@ -18,6 +18,8 @@ from torch import Tensor, nn
 
 from kdaif.config import RunConfig
 from kdaif.data import Batch, Dataset
+from kdaif.outside import world
+from kdaif.parallel import shared
 from kdaif.runs import cache_root
 from kdaif.runs.files import write_atomic
 
@@ -42,7 +44,7 @@ class TeacherLogits:
         self._turn_to(0 if self.once else epoch)
         if self._table is not None and self._missing == 0:
             return self._table[batch.index]
-        logits: Tensor = self.teacher(batch.inputs).float()
+        logits: Tensor = shared(self.teacher, batch.inputs).float()
         if self._table is None:
             self._table = logits.new_zeros(self._samples, logits.shape[1])
         self._table[batch.index] = logits
@@ -81,7 +83,8 @@ def teacher_logits(teacher: nn.Module, path: Path, config: RunConfig, dataset: D
     """The logits of this run's batches by the teacher whose weights are in the file `path`."""
     once = config.data.augment == "none"
     samples, epochs = len(dataset.train), 1 if once else config.student.optim.epochs
-    short = samples * len(dataset.classes) * 4 * epochs <= LIMIT
+    # several processes keep nothing: they must all find it, or none
+    short = world() == 1 and samples * len(dataset.classes) * 4 * epochs <= LIMIT
     folder = cache_root() / "logits" / _digest(path, config, dataset, device) if short else None
     return TeacherLogits(teacher, folder, samples, once=once)
 

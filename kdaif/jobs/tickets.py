@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from kdaif.config import RunConfig, UserError
 from kdaif.jobs import queue
-from kdaif.runs import Run, cache_root, list_runs, new_run
+from kdaif.runs import Run, Taken, cache_root, list_runs, new_run
 from kdaif.runs.files import read_json, write_json
 
 WAIT_SECONDS = 60.0  # for somebody else's submission: it takes milliseconds a run
@@ -48,13 +48,22 @@ def submit_all(configs: Sequence[RunConfig], *, data_root: Path | None = None, p
     from kdaif.jobs.worker import ensure_worker
 
     with submissions():
-        known = standing_runs()
-        runs = [known.get(config) or _fresh(known, config, data_root) for config in configs]
+        runs = _runs_of(configs, data_root)
         waiting = [run for run in dict.fromkeys(runs) if _wants_ticket(run)]
         for run in waiting:
             _issue(run, priority)
     if waiting:
         ensure_worker()
+    return runs
+
+
+def prepare_all(configs: Sequence[RunConfig], *, data_root: Path | None = None) -> list[Run]:
+    """As `submit_all`, for a caller who has them trained: what was stopped waits again, and nothing is queued."""
+    with submissions():
+        runs = _runs_of(configs, data_root)
+        for run in dict.fromkeys(runs):
+            if _wants_ticket(run):
+                _renew(run)
     return runs
 
 
@@ -134,6 +143,11 @@ def drop_ticket(run_id: str) -> None:
     _path(run_id).unlink(missing_ok=True)
 
 
+def _runs_of(configs: Sequence[RunConfig], data_root: Path | None) -> list[Run]:
+    known = standing_runs()
+    return [known.get(config) or _fresh(known, config, data_root) for config in configs]
+
+
 def _fresh(known: dict[RunConfig, Run], config: RunConfig, data_root: Path | None) -> Run:
     run = new_run(config)
     if data_root is not None:
@@ -147,12 +161,21 @@ def _wants_ticket(run: Run) -> bool:
 
 
 def _issue(run: Run, priority: int) -> None:
-    with run.hold():  # nobody trains it, so its status may be changed
-        run.withdraw_cancel()
-        if run.status().state != "queued":
-            run.write_status(state="queued", message="", eta_seconds=None)
-    write_ticket(run.id, Ticket(priority=priority, submitted=time.time(), cwd=os.getcwd()))
-    queue.put(run.id, priority)
+    if _renew(run):
+        write_ticket(run.id, Ticket(priority=priority, submitted=time.time(), cwd=os.getcwd()))
+        queue.put(run.id, priority)
+
+
+def _renew(run: Run) -> bool:
+    """Let a run wait again that was stopped or failed; False where somebody has just begun to train it."""
+    try:
+        with run.hold():  # nobody trains it, so its status may be changed
+            run.withdraw_cancel()
+            if run.status().state != "queued":
+                run.write_status(state="queued", message="", eta_seconds=None)
+    except Taken:
+        return False
+    return True
 
 
 def _folder() -> Path:

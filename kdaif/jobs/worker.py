@@ -133,9 +133,9 @@ class _Worker:
     def _once(self, run: Run, ticket: Ticket, device: str) -> None:
         status = run.status()
         if status.state == "running":
-            self._follow(run, None)
+            follow(run, None, self.stop)
         elif status.state in ("queued", "interrupted"):
-            self._follow(run, _start(run, ticket, device))
+            follow(run, start_trainer(run, ticket.cwd, device), self.stop)
         if self.stop.is_set():
             return
         after = run.status()
@@ -145,21 +145,6 @@ class _Worker:
             drop_ticket(run.id)
         else:
             _count_attempt(run.id, ticket, after.epoch)
-
-    def _follow(self, run: Run, child: subprocess.Popen | None) -> None:
-        """Wait until the trainer has ended; it is stopped when the run is cancelled, and killed after the grace."""
-        asked: float | None = None
-        while not self.stop.wait(LOOK_SECONDS / 2):
-            status = run.status()
-            if child is None and status.state != "running":
-                return
-            if child is not None and child.poll() is not None:
-                return
-            pid = child.pid if child else status.pid if status.host == this_host() else None
-            if run.cancel_asked and pid is not None:
-                asked = asked or time.monotonic()
-                late = time.monotonic() - asked > GRACE_SECONDS
-                stop_process(pid, signal.SIGKILL if late else signal.SIGTERM)
 
     @contextmanager
     def _hand(self, run_id: str) -> Iterator[bool]:
@@ -183,10 +168,30 @@ class _Worker:
             self.devices.append(device)
 
 
-def _start(run: Run, ticket: Ticket, device: str) -> subprocess.Popen:
+def start_trainer(run: Run, cwd: str, device: str = "") -> subprocess.Popen:
+    """The trainer of a run, detached; `device`: the GPU's number, "" for the environment's."""
     environment = same_program() | ({"CUDA_VISIBLE_DEVICES": device} if device else {})
     command = [sys.executable, "-m", "kdaif", "train", "--run-dir", str(run.path)]
-    return detach(command, run.log_path, cwd=ticket.cwd, environment=environment)
+    return detach(command, run.log_path, cwd=cwd, environment=environment)
+
+
+def follow(run: Run, child: subprocess.Popen | None, stop: threading.Event) -> None:
+    """Wait until the trainer has ended; it is stopped when the run is cancelled, and killed after the grace.
+
+    `child`: None watches somebody else's trainer.
+    """
+    asked: float | None = None
+    while not stop.wait(LOOK_SECONDS / 2):
+        status = run.status()
+        if child is None and status.state != "running":
+            return
+        if child is not None and child.poll() is not None:
+            return
+        pid = child.pid if child else status.pid if status.host == this_host() else None
+        if run.cancel_asked and pid is not None:
+            asked = asked or time.monotonic()
+            late = time.monotonic() - asked > GRACE_SECONDS
+            stop_process(pid, signal.SIGKILL if late else signal.SIGTERM)
 
 
 def _count_attempt(run_id: str, ticket: Ticket, epoch: int) -> None:

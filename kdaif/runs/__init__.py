@@ -7,7 +7,7 @@ safe to delete. No other package knows these names.
 """
 
 from kdaif.runs.arrays import save_inputs
-from kdaif.runs.run import Run, RunSummary, cache_root, list_runs, new_run, open_run, runs_root
+from kdaif.runs.run import Run, RunSummary, Taken, cache_root, list_runs, new_run, open_run, runs_root
 from kdaif.runs.status import LIVE, STATES, Status
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "Run",
     "RunSummary",
     "Status",
+    "Taken",
     "cache_root",
     "list_runs",
     "new_run",

@@ -44,6 +44,10 @@ from kdaif.runs.status import CANCEL_FLAG, Status, change_status, create_status,
 _PACKAGES = ("kdaif", "torch", "torchvision", "numpy", "datasets")
 
 
+class Taken(UserError):
+    """Somebody else has the run in hand."""
+
+
 @dataclass(frozen=True)
 class Run:
     """A run folder. Readers raise `UserError`, in one sentence, for what is missing or damaged."""
@@ -152,15 +156,13 @@ class Run:
     def hold(self, seconds: float = 2.0) -> Iterator[None]:
         """Be the only one that trains or changes the run; the kernel frees it when this process dies.
 
-        Raises `UserError` where somebody else holds it for longer than `seconds`.
+        Raises `Taken` where somebody else holds it for longer than `seconds`.
         """
         lock = FileLock(self.path / ".lock", timeout=seconds)
         try:
             lock.acquire()
         except Timeout:
-            raise UserError(
-                f"run: {self.id} is in the hands of another process, takes one that nobody trains."
-            ) from None
+            raise Taken(f"run: {self.id} is in the hands of another process, takes one that nobody trains.") from None
         try:
             yield
         finally:

@@ -4,6 +4,8 @@ import json
 import os
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
@@ -32,6 +34,31 @@ def fill(page: Page, label: str, text: str) -> None:
     settle(page)
 
 
+def planned(browser: Browser, address: str, epochs: int) -> Page:
+    """The form, filled: vanilla KD and the oracle at two rates with two seeds."""
+    page = opened(browser, address)
+    page.get_by_text("More settings").click()
+    fill(page, "Settings", "\n".join([*MORE, "teacher.optim.epochs=2", f"student.optim.epochs={epochs}"]))
+    fill(page, "Seeds", "0, 1")
+    page.get_by_role("button", name="KD-AIF", exact=True).click()
+    return page
+
+
+def shell_sweep(config: str, cache: Path, *words: str) -> subprocess.Popen:
+    """The same grid from the command line."""
+    command = [sys.executable, "-m", "kdaif", "sweep", config, *words, "--methods", "kd,oracle", "--noise", "0,0.4"]
+    environment = {**os.environ, "KDAIF_CACHE": str(cache)}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
+    return subprocess.Popen([*command, "--seeds", "0,1", "--json"], cwd=ROOT, env=environment, **pipes)
+
+
+def told(shell: subprocess.Popen) -> list[dict]:
+    """The rows that it ends with."""
+    said = shell.communicate(timeout=600)[0]
+    assert shell.returncode == 0
+    return json.loads(said.splitlines()[-1])["rows"]
+
+
 def states(cache) -> list[str]:
     return sorted(summary.status.state for summary in list_runs(cache / "runs"))
 
@@ -39,11 +66,7 @@ def states(cache) -> list[str]:
 def test_launch_close_everything_come_back_cancel_resume_and_the_same_from_the_shell(opened_browser, tmp_path):
     cache = tmp_path / "cache"
     with dashboard(cache) as address:
-        page = opened(opened_browser, address)
-        page.get_by_text("More settings").click()
-        fill(page, "Settings", "\n".join([*MORE, "teacher.optim.epochs=2", "student.optim.epochs=12"]))
-        fill(page, "Seeds", "0, 1")
-        page.get_by_role("button", name="KD-AIF", exact=True).click()  # leaves vanilla KD and the oracle
+        page = planned(opened_browser, address, epochs=12)
         page.get_by_role("button", name="Queue 8 runs").click()
         expect(page.get_by_role("heading", level=2)).to_contain_text("of 8 runs", **LONG)
         page.context.close()
@@ -65,12 +88,7 @@ def test_launch_close_everything_come_back_cancel_resume_and_the_same_from_the_s
     queued = {(s.config.method, s.config.noise.rate, s.config.seed): s.result for s in list_runs(cache / "runs")}
     config = tmp_path / "config.json"
     config.write_text(json.dumps(list_runs(cache / "runs")[0].config.model_dump(mode="json")))
-    command = [sys.executable, "-m", "kdaif", "sweep", str(config), "--methods", "kd,oracle", "--noise", "0,0.4"]
-    environment = {**os.environ, "KDAIF_CACHE": str(tmp_path / "shell")}
-    said = subprocess.run(
-        [*command, "--seeds", "0,1", "--json"], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
-    )
-    rows = json.loads(said.stdout.splitlines()[-1])["rows"]
+    rows = told(shell_sweep(str(config), tmp_path / "shell"))
     assert len(rows) == 8
     for row in rows:
         same = queued[row["method"], row["noise"], row["seed"]]
@@ -78,3 +96,24 @@ def test_launch_close_everything_come_back_cancel_resume_and_the_same_from_the_s
             same["test_accuracy"],
             same["validation_accuracy"],
         )
+
+
+def test_two_browsers_two_servers_and_a_shell_on_one_folder_make_each_run_once(opened_browser, tmp_path):
+    cache, few = tmp_path / "cache", ["teacher.optim.epochs=2", "student.optim.epochs=5"]
+    with dashboard(cache) as one, dashboard(cache) as other:
+        pages = [planned(opened_browser, address, epochs=5) for address in (one, other)]
+        shell = shell_sweep("digits", cache, *(word for item in (*MORE, *few) for word in ("--set", item)))
+        while not list_runs(cache / "runs"):  # it has begun
+            assert shell.poll() is None
+            time.sleep(0.02)
+        for page in pages:
+            page.get_by_role("button", name="Queue 8 runs").click(no_wait_after=True)
+        for page in pages:
+            expect(page.get_by_role("heading", level=2)).to_contain_text("All 8 runs are done", **LONG)
+            page.context.close()
+        rows = told(shell)
+    summaries = list_runs(cache / "runs")
+    assert states(cache) == ["done"] * 8
+    assert {row["run_id"] for row in rows} == {summary.id for summary in summaries}
+    asked = [json.loads(path.read_text())["runs"] for path in (cache / "sweeps").iterdir()]
+    assert [sorted(runs) for runs in asked] == [sorted(summary.id for summary in summaries)] * 2

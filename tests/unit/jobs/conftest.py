@@ -35,12 +35,12 @@ def behave(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     def choose(*deeds: str) -> None:
         left = list(deeds)
 
-        def start(run: Run, ticket: object, device: str) -> object:
+        def start(run: Run, cwd: str, device: str = "") -> object:
             environment = {**worker.same_program(), "CUDA_VISIBLE_DEVICES": device}
             deed = left.pop(0) if len(left) > 1 else left[0]
             return detach([sys.executable, str(TRAINER), str(run.path), deed], run.log_path, environment=environment)
 
-        monkeypatch.setattr(worker, "_start", start)
+        monkeypatch.setattr(worker, "start_trainer", start)
 
     return choose
 
