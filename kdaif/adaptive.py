@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdaif.config import RunConfig, lookup
@@ -27,6 +26,7 @@ from kdaif.evaluate import predict
 from kdaif.influence import MAPPINGS, PRECONDITIONERS, SOURCES, UPDATES, InfluenceWeights, make_probe
 from kdaif.influence.calls import Criterion
 from kdaif.targets import VALIDATION, check_target, labelled, select
+from kdaif.task import task_of
 from kdaif.weighting import Setting, Step
 
 FOLDS = 8  # validation folds of a teacher scored in all its layers
@@ -51,16 +51,19 @@ def by_relabelling(weights: InfluenceWeights, step: Step, scored: Tensor) -> Ten
     """What a given label loses in weight goes to the teacher's label, so that no sample is lost."""
     losses = step.losses(step.labels)
     assert step.teacher_logits is not None
-    instead, terms = step.losses(step.teacher_logits.argmax(1)).label, torch.stack(losses)
+    says = task_of(step.labels).says(step.teacher_logits)
+    instead, terms = step.losses(says).label, torch.stack(losses)
     return weights(losses.label, step.index, rest=losses.teacher, instead=instead, scored=scored, terms=terms)
 
 
 def by_confidence(weights: InfluenceWeights, step: Step, scored: Tensor) -> Tensor:
     """What a sample loses goes to the teacher's label as far as the teacher is sure of it; the rest of it is dropped, with the
-    teacher's term: a teacher that learnt from wrong labels is wrong where they are."""
+    teacher's term: a teacher that learnt from wrong labels is wrong where they are. A number comes without a probability: there
+    the teacher is trusted in full."""
     losses = step.losses(step.labels)
     assert step.teacher_logits is not None
-    trust, says = step.teacher_logits.softmax(1).max(1)
+    task = task_of(step.labels)
+    trust, says = task.trust(step.teacher_logits), task.says(step.teacher_logits)
     instead, terms = step.losses(says).total, torch.stack(losses)
     return weights(losses.total, step.index, instead=instead, trust=trust, scored=scored, terms=terms)
 
@@ -73,20 +76,24 @@ APPLY: dict[str, Callable[[InfluenceWeights, Step, Tensor], Tensor]] = {
 }
 
 # --- who must second a weight below neutral: teacher's predictions, given labels -> where it may fall ----------------
+# `disagreement`: the teacher says another class; of a number: one further from the given than the spread of all residuals
+# (`metrics.residuals.far`)
 
 CORROBORATE: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "none": lambda predictions, labels: torch.ones_like(labels, dtype=torch.bool),
-    "disagreement": lambda predictions, labels: predictions != labels,
+    "disagreement": lambda predictions, labels: task_of(labels).differs(predictions, labels),
 }
 
 
 def tempered(logits: Tensor, labels: Tensor, temperature: float) -> Tensor:
-    """T^2 CE(logits / T, label) of each sample: the label's loss, whose influence is scored.
+    """T^2 l(logits / T, label) of each sample: the label's loss, whose influence is scored.
 
     A network that is sure of everything has no gradient left at T = 1, and a validation gradient of nothing points nowhere:
     with a teacher that had seen all images (99.9 % right) AUROC for flipped labels is 0.61 at T = 1 and 0.999 at T = 4.
+    Of numbers l is the squared error, at T that of an output shrunk towards the mean label. At T = 1 a teacher has no loss, hence
+    no gradient, on validation labels of its own; at T > 1 these pull away from the mean, each to its side.
     """
-    return temperature**2 * F.cross_entropy(logits / temperature, labels, reduction="none")
+    return temperature**2 * task_of(labels).loss(logits / temperature, labels)
 
 
 def criterion_at(temperature: float) -> Criterion:
@@ -105,10 +112,11 @@ class AdaptiveWeights:
         self.update = UPDATES[influence.update]
         self.apply = APPLY[influence.apply_to]
         train, validation = setting.dataset.train, setting.dataset.validation
-        predictions = self._teacher_says(train).argmax(1)
+        self.task = task_of(train.labels)
+        predictions = self.task.says(self._teacher_says(train))
         disputed = CORROBORATE[influence.corroborate](predictions, train.labels.to(setting.device))
         said = self._teacher_says(validation).cpu()
-        self.validation = labelled(influence.validation, validation, said.argmax(1))
+        self.validation = labelled(influence.validation, validation, self.task.says(said))
         in_use = torch.from_numpy(np.isin(validation.ids, self.validation.ids))
         self.target = select(influence.target, self.validation, setting.dataset.classes, said[in_use])
         self.disputed = disputed
@@ -146,7 +154,7 @@ class AdaptiveWeights:
             smoothing=influence.smoothing,
             prior=prior,
             disputed=self.disputed,
-            groups=self.setting.dataset.train.labels if whole else None,
+            groups=self.task.groups(self.setting.dataset.train.labels) if whole else None,
             refresh_steps=influence.refresh_steps,
             validation_batch=influence.validation_batch,
             warmup=round(influence.warmup * config.student.optim.epochs) * size,

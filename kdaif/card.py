@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from kdaif.audit.checkpoint import Case, draw, open_case, open_network
 from kdaif.data import Split
 from kdaif.data.corruption import CORRUPTIONS
-from kdaif.evaluate import predict
-from kdaif.metrics.safe import rga_one_vs_rest, rge, rgf, rgr, top_class
+from kdaif.evaluate import judge, predict
+from kdaif.metrics.safe import rga, rga_one_vs_rest, rge, rgf, rgr, top_class
 from kdaif.runs import Run
 
 NOTE = "card"
@@ -38,10 +38,10 @@ def measure_card(run: Run, data_root: Path | None = None, say: Say = lambda shar
     chosen = np.sort(draw(7).permutation(len(test))[:SAMPLES])
     sample = test.subset(torch.from_numpy(chosen))
     plain = _probabilities(case, student, sample)
-    labels = sample.labels.numpy()
+    labels, numbers = sample.labels.numpy(), case.dataset.scale is not None
     found: dict[str, Any] = {
         "samples": len(sample),
-        "rga": rga_one_vs_rest(labels, plain).macro,
+        "rga": rga(labels, plain[:, 0]) if numbers else rga_one_vs_rest(labels, plain).macro,
         "robustness": {},
         "parts": [],
     }
@@ -52,24 +52,21 @@ def measure_card(run: Run, data_root: Path | None = None, say: Say = lambda shar
         damaged = torch.from_numpy(damage(np.ascontiguousarray(sample.inputs.numpy()), draw(8)))
         perturbed[name] = said = _probabilities(case, student, _with(sample, damaged))
         top = top_class(plain, said)
-        accuracy = float((said.argmax(1) == labels).mean())
         found["robustness"][name] = {
             "rgr": rgr(plain, said).macro,
             "top": top.rgr,
             "stays": top.agreement,
-            "accuracy": accuracy,
+            "accuracy": judge(torch.from_numpy(said), sample.labels).accuracy,
         }
     for place in range(GRID**2 if pictures else 0):
         say(0.5 + 0.4 * place / GRID**2, "covering parts of the inputs")
         found["parts"].append(
             rge(plain, _probabilities(case, student, _with(sample, covered(case, sample, place)))).macro
         )
-    right = plain.argmax(1) == labels
-    by_class = {
-        name: float(right[labels == at].mean()) for at, name in enumerate(case.dataset.classes) if (labels == at).any()
-    }
-    found["fairness"] = {"accuracy_gap": max(by_class.values()) - min(by_class.values())}
-    if pictures:
+    each = zip(case.dataset.classes, judge(torch.from_numpy(plain), sample.labels).class_accuracy, strict=True)
+    by_class = {name: accuracy for name, accuracy in each if accuracy == accuracy}
+    found["fairness"] = {} if numbers else {"accuracy_gap": max(by_class.values()) - min(by_class.values())}
+    if pictures and not numbers:
         fair = rgf(plain, perturbed["gaussian"], labels, lambda a, b: rgr(a, b).macro)
         found["fairness"]["robustness_gap"] = fair.gap
     found["by_class"] = by_class
@@ -109,4 +106,6 @@ def _with(split: Split, inputs: Tensor) -> Split:
 
 
 def _probabilities(case: Case, network: nn.Module, split: Split) -> np.ndarray:
-    return np.asarray(predict(network, case.batches(split)).softmax(1).cpu().numpy())
+    """Of the classes; where labels are numbers what the network says."""
+    outputs = predict(network, case.batches(split))
+    return np.asarray((outputs.softmax(1) if case.dataset.scale is None else outputs).cpu().numpy())

@@ -57,6 +57,8 @@ class DataConfig(Section):
 
     source: str = "digits"  # a named source (glue/sst2, ...), a folder, a csv/parquet file, or a Hugging Face hub id
     columns: Columns = Columns()
+    # regression: labels are numbers, to be predicted by one output; None: what the source itself says, else classification
+    task: Literal["classification", "regression"] | None = None
     train_size: Count | None = None  # stratified subset of the train split, before validation is cut; None: all
     test_size: Count | None = None  # stratified subset of the test split; None: all
     validation: Annotated[float, Field(gt=0, lt=1)] = 0.1  # share of train cut off as validation: the influence target
@@ -131,6 +133,8 @@ class DistillationConfig(Section):
     loss: str = "kd"
     alpha: Annotated[float, Field(ge=0, le=1)] = 0.5
     temperature: Temperature = 4.0  # T
+    # text: weight of the squared error between the hidden states of student and teacher, beside the loss (see hidden.py)
+    hidden: Annotated[float, Field(ge=0, le=1e6)] = 0.0
 
 
 class InfluenceConfig(Section):

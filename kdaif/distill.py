@@ -3,6 +3,8 @@
 D is what a loss of `LOSSES` is told apart by: the KL divergence of softened outputs (Hinton), its decoupled form (DKD) or the one
 of standardised logits. Nothing is summed over the batch: the two terms of each sample stay apart, so that each can be weighted
 and its influence scored. T^2 keeps the gradient's size independent of T, and so alpha's meaning.
+
+Where labels are numbers (see task.py) CE is the squared error, and D that between student and teacher: T cancels out.
 """
 
 from collections.abc import Callable
@@ -13,11 +15,14 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from kdaif.task import NUMBERS, Labels, task_of
+
 NCKD_WEIGHT = 8.0  # beta of DKD; the paper's usual choice on CIFAR-100, with 1 for TCKD
 
 
 class LossTerms(NamedTuple):
-    """One batch's losses, in nats, each already multiplied by its share; at least float32."""
+    """One batch's losses, in nats (of numbers: in units of their variance), each already multiplied by its share; at least
+    float32."""
 
     label: Float[Tensor, "batch"]  # alpha CE
     teacher: Float[Tensor, "batch"]  # (1 - alpha) T^2 D
@@ -26,11 +31,14 @@ class LossTerms(NamedTuple):
     def total(self) -> Float[Tensor, "batch"]:
         return self.label + self.teacher
 
+    def with_teacher(self, more: Float[Tensor, "batch"] | None) -> "LossTerms":
+        """With something else that the teacher asks for added to its term."""
+        return self if more is None else self._replace(teacher=self.teacher + more)
+
 
 Logits = Float[Tensor, "batch classes"]
-Labels = Int64[Tensor, "batch"]
 PerSample = Float[Tensor, "batch"]
-Divergence = Callable[[Logits, Logits, Labels, float], PerSample]
+Divergence = Callable[[Logits, Logits, Int64[Tensor, "batch"], float], PerSample]
 Loss = Callable[[Logits, Logits | None, Labels, float, float], LossTerms]
 
 
@@ -39,12 +47,16 @@ def kl_divergence(log_teacher: Logits, log_student: Logits) -> PerSample:
     return (log_teacher.exp() * (log_teacher - log_student)).sum(1)
 
 
-def softened(student_logits: Logits, teacher_logits: Logits, labels: Labels, temperature: float) -> PerSample:
+def softened(
+    student_logits: Logits, teacher_logits: Logits, labels: Int64[Tensor, "batch"], temperature: float
+) -> PerSample:
     """KL of the softmaxes at temperature T (Hinton, Vinyals, Dean, arXiv 1503.02531, section 2, eq. 1)."""
     return kl_divergence(F.log_softmax(teacher_logits / temperature, 1), F.log_softmax(student_logits / temperature, 1))
 
 
-def decoupled(student_logits: Logits, teacher_logits: Logits, labels: Labels, temperature: float) -> PerSample:
+def decoupled(
+    student_logits: Logits, teacher_logits: Logits, labels: Int64[Tensor, "batch"], temperature: float
+) -> PerSample:
     """TCKD + beta NCKD (Zhao et al., "Decoupled knowledge distillation", CVPR 2022, section 3), beta = `NCKD_WEIGHT`.
 
     TCKD is the KL of "the labelled class or not"; NCKD the KL among the other classes. `softened` is their sum with
@@ -65,7 +77,9 @@ def _decouple(logits: Logits, label: Int64[Tensor, "batch 1"]) -> tuple[Float[Te
     return F.log_softmax(either, 1), F.log_softmax(others, 1).masked_fill(labelled, 0.0)
 
 
-def standardised(student_logits: Logits, teacher_logits: Logits, labels: Labels, temperature: float) -> PerSample:
+def standardised(
+    student_logits: Logits, teacher_logits: Logits, labels: Int64[Tensor, "batch"], temperature: float
+) -> PerSample:
     """`softened` on z-scores of each sample's logits (Sun et al., "Logit standardization in KD", CVPR 2024, algorithm 1).
 
     The student need not match the teacher's scale; T is usually 2. The z-score is a layer norm's: population variance, floored
@@ -78,9 +92,9 @@ def standardised(student_logits: Logits, teacher_logits: Logits, labels: Labels,
 def label_only(
     student_logits: Logits, teacher_logits: Logits | None, labels: Labels, alpha: float, temperature: float
 ) -> LossTerms:
-    """Cross-entropy alone, whatever alpha; the teacher has no say."""
-    ce = F.cross_entropy(_wide(student_logits), labels, reduction="none")
-    return LossTerms(ce, torch.zeros_like(ce))
+    """The label's loss alone, whatever alpha; the teacher has no say."""
+    loss = task_of(labels).loss(_wide(student_logits), labels)
+    return LossTerms(loss, torch.zeros_like(loss))
 
 
 def _distilled(divergence: Divergence) -> Loss:
@@ -90,6 +104,9 @@ def _distilled(divergence: Divergence) -> Loss:
         plain = label_only(student_logits, teacher_logits, labels, alpha, temperature)
         if teacher_logits is None:
             return plain
+        if task_of(labels) is NUMBERS:
+            distance = NUMBERS.loss(_wide(student_logits), NUMBERS.says(_wide(teacher_logits)))
+            return LossTerms(alpha * plain.label, (1 - alpha) * distance)
         distance = divergence(_wide(student_logits), _wide(teacher_logits), labels, temperature)
         return LossTerms(alpha * plain.label, (1 - alpha) * temperature**2 * distance)
 
@@ -102,10 +119,11 @@ def _wide(logits: Logits) -> Logits:
 
 
 # name -> loss(student_logits, teacher_logits, labels, alpha in [0, 1], temperature > 0);
-# without teacher logits each is the plain cross-entropy. Gradients reach whichever logits require them.
+# without teacher logits each is the plain loss of the label. Gradients reach whichever logits require them.
 LOSSES: dict[str, Loss] = {
     "ce": label_only,
     "kd": _distilled(softened),
     "dkd": _distilled(decoupled),
     "kd-standardised": _distilled(standardised),
 }
+OF_NUMBERS = ("ce", "kd")  # the losses that need no classes

@@ -4,26 +4,25 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from torch import Tensor, nn
-from torchmetrics.functional import pearson_corrcoef, spearman_corrcoef
+from torchmetrics.functional import spearman_corrcoef
 from torchmetrics.functional.classification import (
     binary_f1_score,
-    multiclass_accuracy,
     multiclass_f1_score,
     multiclass_matthews_corrcoef,
 )
 
 from kdaif.data import Batch, Split
+from kdaif.task import Labels, correlation, task_of
 
 
 class Evaluation(NamedTuple):
-    """Figures of a network on one split: accuracies are shares 0..1, the loss is in nats."""
+    """Figures of a network on one split."""
 
-    accuracy: float
-    loss: float
-    class_accuracy: list[float]  # NaN for a class without a sample
+    accuracy: float  # share 0..1; where labels are numbers Pearson's correlation with them, -1..1
+    loss: float  # mean, in nats; of numbers in units of their variance
+    class_accuracy: list[float]  # NaN for a class without a sample; of numbers one entry, the accuracy
 
 
 @torch.inference_mode()
@@ -37,22 +36,17 @@ def predict(model: nn.Module, batches: Iterable[Batch]) -> Float[Tensor, "n clas
     return torch.empty_like(logits).index_copy_(0, torch.cat(indices), logits)
 
 
-def evaluate(model: nn.Module, batches: Iterable[Batch], labels: Int64[Tensor, "n"]) -> Evaluation:
-    """Accuracy, mean cross-entropy and accuracy of each class."""
+def evaluate(model: nn.Module, batches: Iterable[Batch], labels: Labels) -> Evaluation:
+    """Accuracy, mean loss and accuracy of each class."""
     return judge(predict(model, batches), labels)
 
 
-def judge(logits: Float[Tensor, "n classes"], labels: Int64[Tensor, "n"]) -> Evaluation:
+def judge(logits: Float[Tensor, "n classes"], labels: Labels) -> Evaluation:
     """The same of logits."""
     labels = labels.to(logits.device)
-    classes = logits.shape[1]
-    each = multiclass_accuracy(logits, labels, num_classes=classes, average="none")
-    present = torch.bincount(labels, minlength=classes) > 0
-    return Evaluation(
-        accuracy=float((logits.argmax(1) == labels).double().mean()),
-        loss=float(F.cross_entropy(logits, labels)),
-        class_accuracy=torch.where(present, each, torch.nan).tolist(),
-    )
+    task = task_of(labels)
+    loss = float(task.loss(logits, labels).mean())
+    return Evaluation(task.accuracy(logits, labels), loss, task.by_class(logits, labels))
 
 
 # --- what GLUE judges its tasks by, beside accuracy ------------------------------------------------------------------
@@ -71,18 +65,13 @@ def matthews(logits: Float[Tensor, "n classes"], split: Split) -> float:
 
 
 def pearson(logits: Float[Tensor, "n classes"], split: Split) -> float:
-    """Correlation of the expected class with people's mean rating, -1..1: for classes that are grades."""
-    return float(pearson_corrcoef(*_grades(logits, split)))
+    """Correlation of predicted and given number, -1..1."""
+    return correlation(logits, split.labels.to(logits.device))
 
 
 def spearman(logits: Float[Tensor, "n classes"], split: Split) -> float:
     """Rank correlation of the same, -1..1."""
-    return float(spearman_corrcoef(*_grades(logits, split)))
-
-
-def _grades(logits: Float[Tensor, "n classes"], split: Split) -> tuple[Float[Tensor, "n"], Float[Tensor, "n"]]:
-    rating = split.labels.float() if split.rating is None else torch.from_numpy(split.rating)
-    return logits.float().softmax(1) @ torch.arange(logits.shape[1]).to(logits), rating.to(logits.device)
+    return float(spearman_corrcoef(logits.squeeze(1).float(), split.labels.to(logits)))
 
 
 FIGURES: dict[str, Callable[[Float[Tensor, "n classes"], Split], float]] = {
@@ -96,16 +85,13 @@ FIGURES: dict[str, Callable[[Float[Tensor, "n classes"], Split], float]] = {
 class Opinions(NamedTuple):
     """What a network says of samples with given labels."""
 
-    prediction: Int64[Tensor, "n"]
-    confidence: Float[Tensor, "n"]  # probability of the prediction, 0..1
-    loss: Float[Tensor, "n"]  # cross-entropy on the given label, nats
-    margin: Float[Tensor, "n"]  # logit of the given label less the best other
+    prediction: Labels
+    confidence: Float[Tensor, "n"]  # probability of the prediction, 0..1; NaN: a number has none
+    loss: Float[Tensor, "n"]  # on the given label: cross-entropy in nats, or squared error
+    margin: Float[Tensor, "n"]  # logit of the given label less the best other; of a number minus the distance to it
 
 
-def opinions(logits: Float[Tensor, "n classes"], labels: Int64[Tensor, "n"]) -> Opinions:
+def opinions(logits: Float[Tensor, "n classes"], labels: Labels) -> Opinions:
     """Prediction, confidence, loss and margin of each sample."""
-    confidence, prediction = logits.softmax(1).max(1)
-    given = logits.gather(1, labels[:, None])
-    others = logits.scatter(1, labels[:, None], -torch.inf).amax(1, keepdim=True)
-    loss = F.cross_entropy(logits, labels, reduction="none")
-    return Opinions(prediction, confidence, loss, (given - others).squeeze(1))
+    task = task_of(labels)
+    return Opinions(task.says(logits), task.confidence(logits), task.loss(logits, labels), task.margin(logits, labels))

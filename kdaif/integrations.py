@@ -4,7 +4,8 @@
     trainer.train()
     trainer.influence().argsort()[:20]  # the most harmful training samples
 
-For sentence classification in one process. The weights are those of ``python -m kdaif train``: the same code makes them, and
+For sentence classification, or regression (labels of type float, standardised: see `kdaif.task`), in one process. The weights
+are those of ``python -m kdaif train``: the same code makes them, and
 batches come in the same order (sentences of like length together), so that a run differs from the built-in loop's only where
 optimiser, schedule or clipping do.
 """
@@ -25,6 +26,7 @@ from kdaif.config import DistillationConfig, InfluenceConfig, OptimConfig, RunCo
 from kdaif.data import Batches, Dataset, Split
 from kdaif.data.text import PAD
 from kdaif.distill import LOSSES, LossTerms
+from kdaif.hidden import check_hidden, pass_both
 from kdaif.models import TextClassifier
 from kdaif.weighting import Setting, Step
 
@@ -79,7 +81,14 @@ class InfluenceTrainer(Trainer):
         pad = int(getattr(known, "pad_token_id", None) or 0)
         self.student = TextClassifier(model, pad)
         self.teacher = TextClassifier(teacher, pad).to(args.device).eval().requires_grad_(False)
+        if distillation.hidden:
+            check_hidden(self.student, self.teacher)
         classes = tuple(str(number) for number in range(known.num_labels))
+        if (known.num_labels == 1) != train.labels.is_floating_point():
+            raise UserError(
+                f"model: it has {known.num_labels} outputs for labels of type {train.labels.dtype}, takes one output for numbers "
+                "(float) and one for each class (int)."
+            )
         nobody = train.subset(torch.arange(0))
         self.splits = Dataset("trainer", train, validation, nobody, classes, (), ())
         check_adaptive(self.recipe, self.splits)
@@ -115,13 +124,18 @@ class InfluenceTrainer(Trainer):
         if index is None:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         packed, labels = _packed(inputs), inputs["labels"]
-        logits = self.student(packed)
-        with torch.no_grad():
-            teacher_logits = self.teacher(packed)
         mix = self.recipe.distillation
+        beside: Tensor | None = None
+        if mix.hidden:
+            logits, teacher_logits, distance = pass_both(self.student, self.teacher, packed)
+            beside = mix.hidden * distance
+        else:
+            logits = self.student(packed)
+            with torch.no_grad():
+                teacher_logits = self.teacher(packed)
 
         def losses(labels: Tensor) -> LossTerms:
-            return self.loss_of(logits, teacher_logits, labels, mix.alpha, mix.temperature)
+            return self.loss_of(logits, teacher_logits, labels, mix.alpha, mix.temperature).with_teacher(beside)
 
         loss = self._weighting().loss(Step(index, labels, logits, teacher_logits, losses))
         return (loss, {"logits": logits}) if return_outputs else loss
@@ -212,7 +226,7 @@ def _split(rows: datasets.Dataset, name: str) -> Split:
         tokens[row, :, : kept.shape[1]] = kept
     return Split(
         inputs=tokens,
-        labels=torch.tensor(rows["labels"][:], dtype=torch.int64),
+        labels=torch.tensor(rows["labels"][:]),  # whole numbers are classes, others numbers to be predicted
         clean=None,
         ids=np.array([f"{name}/{row:06d}" for row in range(len(rows))]),
         refs=np.array([f"{name}#{row}" for row in range(len(rows))]),

@@ -20,8 +20,9 @@ from dataclasses import dataclass
 
 from kdaif.adaptive import AdaptiveWeights, check_adaptive
 from kdaif.baselines import L2RW, MetaWeightNet, SmallLoss, aum, check_meta, confident_learning
-from kdaif.config import RunConfig
+from kdaif.config import RunConfig, UserError
 from kdaif.data import Dataset
+from kdaif.distill import OF_NUMBERS
 from kdaif.weighting import Setting, Weighting, check_oracle, oracle, uniform
 
 
@@ -33,6 +34,7 @@ class Method:
     weighting: Callable[[Setting], Weighting]
     check: Callable[[RunConfig, Dataset], None] = lambda config, dataset: None
     spreads: bool = True  # whether several processes can share its training steps
+    numbers: bool = True  # whether labels may be numbers
 
 
 METHODS: dict[str, Method] = {
@@ -40,9 +42,24 @@ METHODS: dict[str, Method] = {
     "kd": Method(teacher=True, weighting=uniform),
     "kd-aif": Method(teacher=True, weighting=AdaptiveWeights, check=check_adaptive),
     "small-loss": Method(teacher=True, weighting=SmallLoss),
-    "aum": Method(teacher=True, weighting=aum),
-    "confident-learning": Method(teacher=True, weighting=confident_learning),
+    "aum": Method(teacher=True, weighting=aum, numbers=False),
+    "confident-learning": Method(teacher=True, weighting=confident_learning, numbers=False),
     "l2rw": Method(teacher=True, weighting=L2RW, check=check_meta, spreads=False),
     "meta-weight-net": Method(teacher=True, weighting=MetaWeightNet, check=check_meta, spreads=False),
     "oracle": Method(teacher=True, weighting=oracle, check=check_oracle),
 }
+
+
+def check_method(config: RunConfig, dataset: Dataset) -> None:
+    """Raises `UserError` for a config whose method or loss is not for these data, before anything is trained."""
+    if dataset.scale is not None:
+        fitting = {
+            "method": (config.method, [name for name, method in METHODS.items() if method.numbers]),
+            "distillation.loss": (config.distillation.loss, OF_NUMBERS),
+        }
+        for field, (got, takes) in fitting.items():
+            if got not in takes:
+                raise UserError(
+                    f"{field}: got {got!r}, which is made for classes; takes one of {', '.join(takes)} for numbers."
+                )
+    METHODS[config.method].check(config, dataset)

@@ -36,7 +36,7 @@ def measure(run: Run, data_root: Path | None = None, say: Say = lambda share, wh
     kind = influence.preconditioner if influence.preconditioner in PAIRWISE else "whiten"
     held = make_probe(student, case.criterion, held_pairs, preconditioner=kind, damping=influence.damping)
     assert isinstance(held, HeadProbe)
-    train, features, gradients = case.dataset.train, [], []
+    train, scale, features, gradients = case.dataset.train, case.dataset.scale, [], []
     for place, chunk in enumerate(_parts(train)):
         say(0.3 + 0.7 * place * CHUNK / len(train), "looking at the training samples")
         a, g = head_rows(student, case.scored_criterion, [case.pair(chunk)], names)
@@ -48,7 +48,7 @@ def measure(run: Run, data_root: Path | None = None, say: Say = lambda share, wh
         held_features=_plain(held.inputs),
         held_plain=_plain(head_rows(student, case.criterion, held_pairs, names)[0]),
         held_gradients=_plain(held.gradients),
-        held_labels=targets.labels.numpy(),
+        held_labels=targets.labels.numpy() if scale is None else scale.own(targets.labels.numpy()),
         held_ids=targets.ids.astype(str),
         held_words=np.array(targets.refs if targets.texts is None else [" / ".join(parts) for parts in targets.texts]),
         held_inputs=save_inputs(targets.images(), cache_root()) if targets.texts is None else "",

@@ -11,14 +11,15 @@ from PIL import Image
 
 from kdaif import models
 from kdaif.config import RunConfig
-from kdaif.data import Dataset, Split, load
+from kdaif.data import Dataset, load
 from kdaif.fit import new_model
 
 
 def preview(config: RunConfig, data_root: Path | None = None, count: int = 8) -> dict[str, Any]:
     """Reads the data as a run would; `UserError` for what is wrong with data or noise.
 
-    `classes`; `sizes` of the splits; `wrong`: share of the training labels known to differ from the true ones (None: unknown);
+    `classes` (where labels are numbers their column alone); `sizes` of the splits; `wrong`: share of the training labels known to
+    differ from the true ones (None: unknown);
     `samples` and `flipped`: up to `count` training samples, any and wrongly labelled or damaged ones, each with `id`, `given`,
     `true` and a PNG as base64 in `image`, or `text`; `models`: trainable parameters of the networks for these data.
     """
@@ -31,8 +32,8 @@ def preview(config: RunConfig, data_root: Path | None = None, count: int = 8) ->
         "classes": list(dataset.classes),
         "sizes": {name: len(getattr(dataset, name)) for name in ("train", "validation", "test")},
         "wrong": None if flipped is None else float(flipped.double().mean()),
-        "samples": [_sample(train, row, dataset.classes) for row in order[:count].tolist()],
-        "flipped": [_sample(train, row, dataset.classes) for row in changed[:count].tolist()],
+        "samples": [_sample(dataset, row) for row in order[:count].tolist()],
+        "flipped": [_sample(dataset, row) for row in changed[:count].tolist()],
         "models": _sizes(config, dataset),
     }
 
@@ -50,11 +51,12 @@ def _sizes(config: RunConfig, dataset: Dataset) -> dict[str, int]:
         }
 
 
-def _sample(split: Split, row: int, classes: tuple[str, ...]) -> dict[str, Any]:
+def _sample(dataset: Dataset, row: int) -> dict[str, Any]:
+    split, of_row = dataset.train, slice(row, row + 1)
     words = {
         "id": str(split.ids[row]),
-        "given": classes[int(split.labels[row])],
-        "true": None if split.clean is None else classes[int(split.clean[row])],
+        "given": dataset.words(split.labels[of_row])[0],
+        "true": None if split.clean is None else dataset.words(split.clean[of_row])[0],
     }
     if split.texts is not None:
         return words | {"text": " / ".join(split.texts[row])}

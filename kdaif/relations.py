@@ -22,7 +22,9 @@ class Relations(NamedTuple):
     held_features: Floats  # (validation, d): preconditioned
     held_plain: Floats  # (validation, d): as they are
     held_gradients: Floats  # (validation, classes): of the loss on the label in use, preconditioned
-    held_labels: NDArray[np.int64]  # (validation,): class indices in use, by default the teacher's
+    held_labels: NDArray[
+        Any
+    ]  # (validation,): in use, by default the teacher's: class indices, or numbers in their units
     held_ids: NDArray[np.str_]  # (validation,)
     held_words: NDArray[np.str_]  # (validation,): the sentence, or where the source holds the image
     held_inputs: str  # where the cache folder keeps the validation images; "": there are none

@@ -10,6 +10,7 @@ from scipy import stats
 from kdaif.config import UserError
 from kdaif.metrics.detection import auroc, precision_at_k, recall_at_share
 from kdaif.metrics.ranking import spearman, top_k_overlap
+from kdaif.metrics.residuals import far
 from kdaif.metrics.safe import rank_robustness, rga
 from kdaif.runs import Run
 
@@ -24,7 +25,8 @@ _WHERE_KNOWN = ("flipped", "corrupted", "text", "text_pair", "rating", "rating_s
 def sample_table(run: Run, epoch: int | None = None) -> pd.DataFrame:
     """Samples and their values at an epoch, one row each, with `given_label` and `suggested_label` by name.
 
-    The suggestion is the teacher's class where it disagrees and is sure enough, else the given label.
+    The suggestion is the teacher's class where it disagrees and is sure enough (its number, where it is far from the given
+    one), else the given label.
     Raises `UserError` for a run without influence (methods other than kd-aif) or without epochs.
     """
     frame = pd.concat([run.samples(), run.epoch(epoch)], axis=1)
@@ -32,10 +34,14 @@ def sample_table(run: Run, epoch: int | None = None) -> pd.DataFrame:
         raise UserError(
             f"run: {run.id} is of method {run.config().method}, which measures no influence; takes a kd-aif run."
         )
-    names = np.array(run.classes())
-    sure = (frame["teacher_confidence"] >= DISPUTE_CONFIDENCE) & (frame["teacher_prediction"] >= 0)
-    suggested = np.where(sure, frame["teacher_prediction"], frame["label"])
-    return frame.assign(given_label=names[frame["label"]], suggested_label=names[suggested])
+    if run.numbers:
+        given, said = frame["value"].to_numpy(), frame["teacher_value"].to_numpy()
+        suggested = np.where(far(said, given), said, given)
+    else:
+        given = frame["label"].to_numpy()
+        sure = (frame["teacher_confidence"] >= DISPUTE_CONFIDENCE) & (frame["teacher_prediction"] >= 0)
+        suggested = np.where(sure, frame["teacher_prediction"], given)
+    return frame.assign(given_label=run.label_words(given), suggested_label=run.label_words(suggested))
 
 
 def ranked(run: Run, epoch: int | None, count: int, helpful: bool) -> pd.DataFrame:
@@ -213,10 +219,10 @@ def shared_scores(first: Run, second: Run, field: str = "influence") -> pd.DataF
     Columns id, first, second. Influence is that of a sample as labelled: one whose label differs is another sample.
     """
     sides = [
-        run.samples()[["id", "label"]].assign(score=-run.epoch(None, [field])[field]).dropna()
+        run.samples()[["id", "label", "value"]].assign(score=-run.epoch(None, [field])[field]).dropna(subset=["score"])
         for run in (first, second)
     ]
-    shared = sides[0].merge(sides[1], on=["id", "label"], suffixes=("_first", "_second"))
+    shared = sides[0].merge(sides[1], on=["id", "label", "value"], suffixes=("_first", "_second"))
     return shared[["id", "score_first", "score_second"]].set_axis(["id", "first", "second"], axis=1)
 
 

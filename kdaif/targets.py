@@ -12,25 +12,27 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from kdaif.config import UserError
 from kdaif.data import Split
+from kdaif.task import NUMBERS, Labels, task_of
 
 # validation split, the teacher's predictions for it (on the CPU) -> the samples and labels in use
 VALIDATION: dict[str, Callable[[Split, Tensor], Split]] = {
     "given": lambda split, predictions: split,
-    "agreed": lambda split, predictions: split.subset(predictions == split.labels),
+    "agreed": lambda split, predictions: split.subset(~task_of(split.labels).differs(predictions, split.labels)),
     "teacher": lambda split, predictions: replace(split, labels=predictions),
 }
 
+OF_CLASSES = ("class", "worst-class")  # targets that labels which are numbers have not
 LEAST = 2  # samples of which a mean has a standard error
 Mask = Bool[Tensor, "n"]
 Chooser = Callable[[str, Split, tuple[str, ...], Float[Tensor, "n classes"]], Mask]
 
 
-def labelled(validation: str, split: Split, predictions: Int64[Tensor, "n"]) -> Split:
+def labelled(validation: str, split: Split, predictions: Labels) -> Split:
     """The validation samples with the labels in use; `UserError` where fewer than two are left."""
     found = VALIDATION[validation](split, predictions)
     if len(found) < LEAST:
@@ -118,6 +120,11 @@ def parse(target: str) -> tuple[str, str]:
 def check_target(target: str, classes: tuple[str, ...], validation: Split) -> None:
     """What can be told before there is a teacher; raises `UserError`."""
     kind, argument = parse(target)
+    if kind in OF_CLASSES and task_of(validation.labels) is NUMBERS:
+        others = ", ".join(name for name in TARGETS if name not in OF_CLASSES)
+        raise UserError(
+            f"influence.target: got {target!r}, which is made for classes; takes one of {others} for numbers."
+        )
     if kind == "class":
         class_number(argument, classes)
     if kind == "group":

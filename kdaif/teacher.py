@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from accelerate import Accelerator
 from filelock import FileLock
 from torch import Tensor, nn
@@ -19,6 +18,7 @@ from kdaif.fit import fit, new_model
 from kdaif.optim import make_optimizer
 from kdaif.runs import cache_root
 from kdaif.runs.files import write_json
+from kdaif.task import task_of
 
 
 class Teacher(NamedTuple):
@@ -76,7 +76,7 @@ def _train_teacher(
     optimizer, schedule = make_optimizer(model, optim, optim.epochs * len(batches), "teacher.optim")
 
     def loss_of(model: nn.Module, batch: Batch) -> Tensor:
-        return F.cross_entropy(model(batch.inputs), labels[batch.index])
+        return task_of(labels).loss(model(batch.inputs), labels[batch.index]).mean()
 
     moment = Moment(stage="teacher", epochs=optim.epochs)
     fit(model, batches, loss_of, optimizer, schedule, accelerator, callback, moment, seed=config.seed)

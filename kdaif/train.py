@@ -22,10 +22,11 @@ from kdaif.callbacks import Callback, Callbacks, Checkpoint, Heartbeat, Moment, 
 from kdaif.config import RunConfig, UserError, lookup
 from kdaif.data import Batch, Batches, Dataset, Split, load
 from kdaif.distill import LOSSES, LossTerms
-from kdaif.evaluate import FIGURES, judge, opinions, predict
+from kdaif.evaluate import FIGURES, Opinions, judge, opinions, predict
 from kdaif.fit import fit, load_state, make_accelerator, new_model, restore, training_state
+from kdaif.hidden import check_hidden, pass_both
 from kdaif.logits import TeacherLogits, teacher_logits
-from kdaif.methods import METHODS, Method
+from kdaif.methods import METHODS, Method, check_method
 from kdaif.metrics.detection import auroc
 from kdaif.optim import make_optimizer
 from kdaif.outside import rank
@@ -33,6 +34,7 @@ from kdaif.runs import Run, Taken, cache_root, new_run, save_inputs
 from kdaif.teacher import find_teacher, train_teacher
 from kdaif.weighting import Setting, Step, Weighting
 
+NUMBER_ACCURACY = "Pearson's correlation"  # what stands as accuracy where labels are numbers
 EVALUATION_BATCH = 500  # samples, and fewer of long sentences:
 EVALUATION_TOKENS = 2**15  # a batch's, with padding
 
@@ -117,12 +119,15 @@ class _Training:
         self.accelerator = make_accelerator(config)
         self.device = self.accelerator.device
         self.dataset: Dataset = load(config.data, config.noise, config.seed, data_root)
-        self.method.check(config, self.dataset)
+        check_method(config, self.dataset)
         self.batches = self._batches(self.dataset.train, config.student.optim.batch_size, training=True)
         parallel.check(config, self.method.spreads, self.batches.smallest)
         self.student = self._new_student()
         make_optimizer(self.student, config.student.optim, 1, "student.optim")
         self.teacher = find_teacher(config, self.dataset, data_root, self.device) if self.method.teacher else None
+        self.hidden = config.distillation.hidden if self.teacher is not None else 0.0
+        if self.hidden and self.teacher is not None:
+            check_hidden(self.student, self.teacher.model)
 
     def go(self, run: Run, callback: Callbacks) -> dict[str, Any]:
         self.run, self.callback = run, callback
@@ -169,8 +174,7 @@ class _Training:
             {
                 "id": train.ids,
                 "split": "train",
-                "label": train.labels.numpy(),
-                "clean": -1 if train.clean is None else train.clean.numpy(),
+                **self._labels(),
                 "flipped": None if flipped is None else flipped.numpy(),
                 "corrupted": None if train.corrupted is None else train.corrupted.numpy(),
                 "ref": train.refs,
@@ -194,6 +198,26 @@ class _Training:
             data_root=str(self.data_root.absolute()) if self.data_root else None,
         )
 
+    def _labels(self) -> dict[str, Any]:
+        """The label columns of the samples: class numbers, or the only output's and numbers."""
+        labels, clean, scale = self.dataset.train.labels, self.dataset.train.clean, self.dataset.scale
+        if scale is None:
+            return {"label": labels.numpy(), "clean": -1 if clean is None else clean.numpy()}
+        true = np.nan if clean is None else scale.own(clean.numpy())
+        return {
+            "label": 0,
+            "clean": -1 if clean is None else 0,
+            "value": scale.own(labels.numpy()),
+            "clean_value": true,
+        }
+
+    def _said(self, network: str, said: Opinions) -> dict[str, Any]:
+        """What a network says of the training samples, as columns of an epoch file."""
+        prediction = said.prediction.numpy()
+        if self.dataset.scale is not None:
+            return {f"{network}_value": self.dataset.scale.own(prediction)}
+        return {f"{network}_prediction": prediction, f"{network}_confidence": said.confidence.numpy()}
+
     def _teacher_opinions(self) -> dict[str, Any]:
         """The teacher's columns of every epoch file, and its figures in the provenance."""
         if self.teacher is None:
@@ -208,14 +232,10 @@ class _Training:
             teacher_parameters=parameters,
             **{f"teacher_test_{name}": FIGURES[name](on_test, test) for name in self.dataset.figures},
         )
-        return {
-            "teacher_loss": said.loss.numpy(),
-            "teacher_prediction": said.prediction.numpy(),
-            "teacher_confidence": said.confidence.numpy(),
-        }
+        return {"teacher_loss": said.loss.numpy(), **self._said("teacher", said)}
 
     def _teacher_logits(self) -> TeacherLogits | None:
-        if self.teacher is None:
+        if self.teacher is None or self.hidden:  # hidden states are too many to keep, and logits come with them
             return None
         return teacher_logits(self.teacher.model, self.teacher.path, self.config, self.dataset, str(self.device))
 
@@ -275,13 +295,19 @@ class _Training:
             models.save_checkpoint(model, path, self._stats())
 
     def _step_loss(self, student: nn.Module, batch: Batch) -> Tensor:
-        logits = student(batch.inputs)
-        teacher_logits = self.teacher_logits(batch, self.batches.epoch) if self.teacher_logits else None
+        beside: Tensor | None = None
+        teacher_logits: Tensor | None = None
+        if self.hidden and self.teacher is not None:
+            logits, teacher_logits, distance = pass_both(student, self.teacher.model, batch.inputs)
+            beside = self.hidden * distance
+        else:
+            logits = student(batch.inputs)
+            teacher_logits = self.teacher_logits(batch, self.batches.epoch) if self.teacher_logits else None
         self._visits.record(batch.index, logits)
         mix = self.config.distillation
 
         def losses(labels: Tensor) -> LossTerms:
-            return self.loss(logits, teacher_logits, labels, mix.alpha, mix.temperature)
+            return self.loss(logits, teacher_logits, labels, mix.alpha, mix.temperature).with_teacher(beside)
 
         return self.weighting.loss(Step(batch.index, batch.labels, logits, teacher_logits, losses))
 
@@ -300,13 +326,12 @@ class _Training:
             **columns,
             "loss": said.loss.numpy(),
             "margin": said.margin.numpy(),
-            "student_prediction": said.prediction.numpy(),
-            "student_confidence": said.confidence.numpy(),
+            **self._said("student", said),
         }
         test_logits = self._predict(self.student, test)
         on_test = judge(test_logits, test.labels)
         moment.metrics |= {
-            "train_accuracy": float((said.prediction == train.labels).double().mean()),
+            "train_accuracy": judge(self._visits.logits.cpu(), train.labels).accuracy,
             "validation_accuracy": judge(self._predict(self.student, validation), validation.labels).accuracy,
             "test_accuracy": on_test.accuracy,
             "test_loss": on_test.loss,
@@ -345,6 +370,7 @@ class _Training:
             "downweighted": float((weight < 0.5).mean()),
             **{f"test_{name}": float(last[f"test_{name}"]) for name in self.dataset.figures},
             **({"truncated": self.dataset.truncated} if self.dataset.vocabulary else {}),
+            **({"accuracy_is": NUMBER_ACCURACY} if self.dataset.scale else {}),
         }
 
 

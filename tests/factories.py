@@ -31,6 +31,8 @@ def sample_frame(samples: int = SAMPLES) -> pd.DataFrame:
             "split": "train",
             "label": label,
             "clean": clean,
+            "value": np.linspace(0, 3, samples).astype(np.float32),
+            "clean_value": np.linspace(1, 2, samples).astype(np.float32),
             "flipped": label != clean,
             "corrupted": np.arange(samples) % 4 == 0,
             "ref": [f"toy.parquet#{i}" for i in range(samples)],
@@ -202,4 +204,43 @@ def sentence_run(pairs: bool = False, samples: int = 60, root: Path | None = Non
     run.append_metrics({"epoch": 1, "train_loss": 0.6, "lr": 1e-4, "class_accuracy": [0.8, 0.8], **figures})
     run.write_status(state="done", epoch=1, stage="student")
     run.write_result({"run_id": run.id, "run_dir": str(run.path), "method": "kd-aif", "seconds": 1.0, **figures})
+    return run
+
+
+def number_run(samples: int = 60, root: Path | None = None) -> Run:
+    """A finished kd-aif run on sentences whose labels are numbers, of two epochs, every third one altered."""
+    rng = np.random.default_rng(0)
+    altered = np.arange(samples) % 3 == 0
+    clean = rng.uniform(0, 5, samples).astype(np.float32)
+    value = np.where(altered, 5 - clean, clean).astype(np.float32)
+    influence = np.where(altered, -4.0, 2.0) + rng.normal(size=samples)
+    tree = {"data": {"source": "glue/stsb"}, "student": {"optim": {"epochs": 2}}}
+    run = new_run(RunConfig.model_validate(tree), root)
+    frame = pd.DataFrame(
+        {
+            "id": [f"glue/stsb/train/{i:06d}" for i in range(samples)],
+            "split": "train",
+            "label": 0,
+            "clean": 0,
+            "value": value,
+            "clean_value": clean,
+            "flipped": value != clean,
+            "ref": [f"pairs#{i}" for i in range(samples)],
+            "hash": [f"{i:040x}" for i in range(samples)],
+            "text": [f"Two men are cooking, number {i}." for i in range(samples)],
+            "text_pair": [f"A man cooks number {i}." for i in range(samples)],
+        }
+    )
+    run.write_samples(frame, ("label",))
+    for epoch in (1, 2):
+        said = clean + rng.normal(0, 0.4 / epoch, samples)
+        loss = (said - value) ** 2 / clean.var()
+        values = {"loss": loss, "teacher_loss": loss, "margin": -np.sqrt(loss)}
+        values |= {"student_value": said, "teacher_value": clean + 0.1}
+        run.write_epoch(epoch, {**values, "influence": influence, "weight": np.where(altered, 0.1 / epoch, 1.0)})
+        figures = {"test_accuracy": 0.8, "validation_accuracy": 0.6, "test_pearson": 0.8, "test_spearman": 0.78}
+        run.append_metrics({"epoch": epoch, "train_loss": 0.6, "lr": 1e-4, "class_accuracy": [0.8], **figures})
+    run.write_status(state="done", epoch=2, stage="student")
+    identity = {"run_id": run.id, "run_dir": str(run.path), "method": "kd-aif", "seconds": 1.0}
+    run.write_result({**identity, **figures, "accuracy_is": "Pearson's correlation"})
     return run

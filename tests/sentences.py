@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from kdaif.config import RunConfig, load_config
 from kdaif.data import Split
-from kdaif.data.corpora import GLUE, GRADES
+from kdaif.data.corpora import GLUE
 from kdaif.data.text import PAD
 
 GOOD = ["bright", "warm", "moving", "witty", "tender", "joyful", "lively", "superb"]
@@ -50,6 +50,25 @@ def sentences(count: int, seed: int = 0) -> pd.DataFrame:
     return pd.DataFrame({"text": [sentence(one, rng) for one in good], "label": np.where(good, "good", "bad")})
 
 
+def scored_sentences(count: int, seed: int = 0) -> pd.DataFrame:
+    """Columns text and score: of four telling words, how many are good, from 0 to 400."""
+    rng = np.random.default_rng(seed)
+    good = rng.integers(0, 5, count)
+    words = [[*rng.choice(FILLERS, 4), *rng.choice(GOOD, one), *rng.choice(BAD, 4 - one)] for one in good]
+    return pd.DataFrame({"text": [" ".join(rng.permutation(line)) for line in words], "score": 100.0 * good})
+
+
+def write_scored(folder: Path, train: int = 160, test: int = 60) -> Path:
+    """A folder with train.csv and test.csv of `scored_sentences`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    scored_sentences(train).to_csv(folder / "train.csv", index=False)
+    scored_sentences(test, seed=1).to_csv(folder / "test.csv", index=False)
+    return folder
+
+
+SCORED = ("data.task=regression", "data.columns={text: text, label: score}")
+
+
 def write_sentences(folder: Path, train: int = 160, test: int = 60, **changed: object) -> Path:
     """A folder with train.parquet and test.parquet; `changed` columns of train."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -82,7 +101,7 @@ def write_glue(root: Path, task: str, rows: int = 200) -> Path:
 def made_up(task: str, count: int) -> datasets.Dataset:
     """A table in the task's format; where there is a pair, the second sentence tells the class too."""
     rng = np.random.default_rng(count)
-    names = GRADES if task == "stsb" else NAMES.get(task, ["no", "yes"])
+    names = list("012345") if task == "stsb" else NAMES.get(task, ["no", "yes"])
     label = rng.permutation(np.arange(count) % len(names))
     features: dict[str, object] = {GLUE[task].text: datasets.Value("string")}
     if (pair := GLUE[task].pair) is not None:

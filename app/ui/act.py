@@ -67,7 +67,8 @@ def _decision(run: Run, table: pd.DataFrame, row: int) -> None:
     """One select: keep, leave out, or a class by name, the teacher's first."""
     sample, marks = table.iloc[row], marks_of(run).set_index("row")["label"]
     suggested = sample["suggested"]
-    classes = [name for name in run.classes() if name not in (suggested, sample["given"])]
+    known = () if run.numbers else run.classes()
+    classes = [name for name in known if name not in (suggested, sample["given"])]
     options = [KEEP, LEAVE, *([suggested] if suggested else []), *classes]
     current = KEEP if row not in marks.index else marks[row] or LEAVE
     key = f"decision on {run.id} {row}"
@@ -96,10 +97,12 @@ def _decision(run: Run, table: pd.DataFrame, row: int) -> None:
 
 def _start(run: Run, marks: pd.DataFrame) -> None:
     """Foretell, and queue."""
-    relations = relations_of(run)
-    relations = measured(run) if relations is None else relations
-    with st.spinner("Foretelling the change …"):
-        predicted = foretell(run, relations, marks)
+    predicted = None
+    if not run.numbers:  # what is foretold is a share of classes
+        relations = relations_of(run)
+        relations = measured(run) if relations is None else relations
+        with st.spinner("Foretelling the change …"):
+            predicted = foretell(run, relations, marks)
     started = retrain(run, marks, predicted)
     st.toast(f"Queued as {started.id}.", icon=":material/schedule:")
 

@@ -92,6 +92,9 @@ def _show(found: dict[str, Any], config: RunConfig) -> None:
     st.caption(
         f"{sizes['train']:,} training, {sizes['validation']:,} validation and {sizes['test']:,} test samples of "
         f"{len(found['classes'])} classes{wrong}."
+        if len(found["classes"]) > 1
+        else f"{sizes['train']:,} training, {sizes['validation']:,} validation and {sizes['test']:,} test samples with numbers "
+        f"({found['classes'][0]}) to predict{wrong}."
     )
     _tiles("Some samples", found["samples"])
     if found["flipped"]:

@@ -27,9 +27,8 @@ def detail(
     """The panel of one sample; `row` is its index in training order. Its sentences as the student sees them, once explained."""
     sample = table.iloc[row]
     _facts(sample, row, inputs)
-    room = _room_choice(
-        OF_SENTENCES if sentences_of(sample) else ROOMS, inputs is not None or bool(sentences_of(sample))
-    )
+    explained = not run.numbers and (inputs is not None or bool(sentences_of(sample)))
+    room = _room_choice(OF_SENTENCES if sentences_of(sample) else ROOMS, explained)
     if room == "course":
         _course(run, row, epoch, sample["given"])
     elif room == "act":
@@ -79,7 +78,7 @@ def _course(run: Run, row: int, epoch: int, given: str) -> None:
     epochs, courses = courses_of(run, ("weight", "influence", "loss"), row)
     last = ", ".join(f"{field} {values[-1, 0]:.2f}" for field, values in courses.items())
     st.plotly_chart(
-        course_figure(epochs, courses, epoch, f"all given {given}"),
+        course_figure(epochs, courses, epoch, "all samples" if run.numbers else f"all given {given}"),
         key="course",
         config=CONFIG,
         alt=f"The course of sample {row} over {len(epochs)} epochs; at the end {last}",
@@ -108,7 +107,7 @@ def opinions(sample: pd.Series) -> list[str]:
         lines[0] += f" · truly **{sample['true']}**" if sample["flipped"] else " · rightly"
     for network in ("teacher", "student"):
         if sample[network]:
-            lines.append(
-                f"{network.capitalize()} says **{sample[network]}** ({percent(sample[f'{network}_confidence'])})"
-            )
+            sure = sample[f"{network}_confidence"]
+            how = "" if np.isnan(sure) else f" ({percent(sure)})"
+            lines.append(f"{network.capitalize()} says **{sample[network]}**{how}")
     return lines

@@ -14,7 +14,7 @@ from kdaif.runs.slices import MARKED, list_slices, read_slice
 
 def filter_choice(run: Run, table: pd.DataFrame) -> Selection:
     """The filters in a row; the range comes with `with_range`."""
-    classes = [ALL_CLASSES, *run.classes()]
+    classes = [ALL_CLASSES, *(() if run.numbers else run.classes())]
     given = _choice("Given label", classes, "class", 128, "Only samples with this given label.")
     rather = _choice(
         "Teacher says", classes, "rather", 128, "Only samples that the teacher takes for this class: a confusion pair."

@@ -34,7 +34,8 @@ GLOSSARY: Mapping[str, str] = MappingProxyType(
         "Oracle": "A perfect label cleaner: it knows the flipped labels and leaves exactly those samples out.",
         "Gap recovered": "The gain of KD-AIF over vanilla KD, as a share of the oracle's gain.",
         "AUROC": "How well influence tells flipped labels from right ones: 0.5 is chance, 1 is perfect.",
-        "Confidence": "The probability that the student gives to the given label: 0 to 1.",
+        "Confidence": "The probability that the student gives to the given label: 0 to 1. Where labels are numbers it "
+        "is e to the minus loss: 1 is an exact prediction.",
         "Variability": "How much a sample's value changes from epoch to epoch: its standard deviation over the epochs.",
         "Detection curve": "The share of the wrong labels found when samples are inspected in a detector's order.",
         "RGR": "Rank graduation robustness: how well one run's order of the samples stands for the order of another: 1 is the "
@@ -48,7 +49,9 @@ GLOSSARY: Mapping[str, str] = MappingProxyType(
         "Label quality": "0 to 1, lower is worse: the weight of the label, as exported for cleanlab and pandas.",
         "Like": "Two samples are alike when the student's last layer sees the same features: 1 is the same direction.",
         "Heat map": "Which parts of a sample raise (green) or lower (vermilion) a network's logit of a class.",
-        "Loss": "How surprised the network is by the given label, in nats; 0 is not at all.",
+        "Loss": "How surprised the network is by the given label, in nats; 0 is not at all. Where labels are numbers the squared "
+        "error over their variance.",
+        "Accuracy": "The share of the samples given their right class; where labels are numbers Pearson's correlation with them.",
     }
 )
 

@@ -30,7 +30,7 @@ def neighbours(
         measured(run)
         st.rerun()
     on_validation = found.on_validation(row)
-    names, like = run.classes(), found.likeness(row)
+    names, like = run.label_words(found.held_labels), found.likeness(row)
     held = None if not found.held_inputs else open_inputs(cache_root() / found.held_inputs)
     harmed = int((on_validation < 0).sum())
     groups = {
@@ -76,9 +76,9 @@ def measured(run: Run) -> Relations:
 
 
 def _held(
-    found: Relations, inputs: np.ndarray | None, names: tuple[str, ...], place: int, figure: str, color: str
+    found: Relations, inputs: np.ndarray | None, names: np.ndarray, place: int, figure: str, color: str
 ) -> dict[str, object]:
-    label = names[found.held_labels[place]]
+    label = str(names[place])
     return {
         "row": None,
         "image": None if inputs is None else data_url(inputs[place]),

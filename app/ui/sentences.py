@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from app.ui.card import CORRELATED
 from app.ui.look import ACCENT, GOLD, HARMFUL, duration, ink, percent, points
 from kdaif.runs.tables import METHODS
 
@@ -91,7 +92,10 @@ def card_sentence(table: pd.DataFrame) -> str:
     figures = dict(zip(table["figure"], table["value"], strict=True))
     if "Test accuracy" not in figures:
         return "This run has not finished, so its card is not whole yet."
-    said = f"The student is right in {ink(percent(figures['Test accuracy'], 1), ACCENT)} of the test samples"
+    reached = ink(percent(figures["Test accuracy"], 1), ACCENT)
+    said = f"The student is right in {reached} of the test samples"
+    if (table["meaning"] == CORRELATED).any():
+        said = f"The student's predictions correlate with the test labels to {reached}"
     if "Accuracy under noise" in figures:
         said += f", {percent(figures['Accuracy under noise'])} under noise"
     if (small := figures.get("Of the teacher's")) is not None:

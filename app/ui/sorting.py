@@ -40,7 +40,7 @@ ORDERS: Mapping[str, Order] = {
         lambda run, table: -table["teacher_loss"].to_numpy(),
         "Teacher disagrees most",
         "Teacher agrees most",
-        "how improbable the given label is to the teacher",
+        "how improbable the given label is to the teacher, or how far from what it says",
     ),
     "Uncertainty": Order(
         lambda run, table: table["student_confidence"].to_numpy(),
@@ -68,4 +68,5 @@ def order_of(run: Run, table: pd.DataFrame, name: str) -> np.ndarray:
 def offered(table: pd.DataFrame) -> list[str]:
     """The orders that a run has values for."""
     need = {"Mean influence": "influence", "Disagreement": "teacher_loss"}
+    need |= dict.fromkeys(("Uncertainty", "Mean uncertainty"), "student_confidence")
     return [name for name in ORDERS if name not in need or bool(table[need[name]].notna().any())]

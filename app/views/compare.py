@@ -176,7 +176,9 @@ PARTS = {"By class": by_class, "Confusions": confusions, "Ranks": same_samples, 
 for tab, (title, part) in zip(tabs, PARTS.items(), strict=True):
     if tab.open:
         with tab:
-            if len(chosen) < 2 and title != "Size and speed":
+            if title == "Confusions" and any(run.numbers for run in chosen.values()):
+                st.caption("The labels of these runs are numbers, which are not confused as classes are.")
+            elif len(chosen) < 2 and title != "Size and speed":
                 st.caption("This needs a finished run beside the reference.")
             elif chosen:
                 part(chosen)

@@ -14,13 +14,14 @@ from typing import Any
 import numpy as np
 
 from kdaif.audit.checkpoint import FULL, QUICK, Case, Checkpoint, Effort, open_case, open_checkpoint
-from kdaif.audit.detectors import DETECTORS
+from kdaif.audit.detectors import DETECTORS, OF_CLASSES
 from kdaif.audit.learners import convex_bench, convex_pairs, student_bench, student_pairs
 from kdaif.audit.peers import missing
 from kdaif.audit.truth import PAIRS, leave_one_out, linear_datamodelling, losses_of, removal, score, whole
 from kdaif.config import UserError
 from kdaif.metrics.detection import auroc, average_precision, precision_at_k, recall_at_share
 from kdaif.runs import Run
+from kdaif.task import NUMBERS, task_of
 
 __all__ = ["DETECTORS", "FULL", "PAIRS", "QUICK", "Checkpoint", "Effort", "audit", "detection", "retraining"]
 
@@ -43,8 +44,6 @@ def audit(
     sentences, has no teacher, knows of no wrong label and is not to be retrained, or whose data are gone.
     """
     case = open_case(run, data_root)
-    if case.dataset.vocabulary is not None:
-        raise UserError(f"audit: run {run.id} is on sentences, takes a run on images.")
     result: dict[str, Any] = {"run_id": run.id, "network": network, "missing": missing()}
     flipped = case.dataset.train.flipped
     if flipped is not None and flipped.any() and not flipped.all():
@@ -62,7 +61,8 @@ def detection(checkpoint: Checkpoint, flipped: np.ndarray, k: int, say: Say) -> 
     wrong = flipped[checkpoint.compared]
     result: dict[str, Any] = {"k": k, "samples": len(flipped), "flipped": int(flipped.sum()), "compared": len(wrong)}
     result |= {key: {} for key in ("auroc", "average_precision", "precision_at_k", "recall_at_10_percent", "seconds")}
-    for name in [*checkpoint.recorded, *DETECTORS]:
+    numbers = task_of(checkpoint.train[1]) is NUMBERS
+    for name in [*checkpoint.recorded, *(name for name in DETECTORS if not (numbers and name in OF_CLASSES))]:
         say(f"detecting by {name}")
         began = time.monotonic()
         if name in checkpoint.recorded:

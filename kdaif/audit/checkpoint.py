@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int32, Int64
+from jaxtyping import Float, Int32
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -21,13 +21,12 @@ from kdaif.influence.scores import Criterion
 from kdaif.report import detectors
 from kdaif.runs import Run
 from kdaif.targets import labelled, select
+from kdaif.task import Labels, task_of
 from kdaif.teacher import find_teacher
 
 BATCH = 256
 
-Pair = tuple[
-    Float[Tensor, "_ ..."] | Int32[Tensor, "_ 2 length"], Int64[Tensor, "_"]
-]  # inputs and given labels, on the device
+Pair = tuple[Float[Tensor, "_ ..."] | Int32[Tensor, "_ 2 length"], Labels]  # inputs and given labels, on the device
 Score = NDArray[np.floating]  # a value a compared sample, higher = more harmful
 
 
@@ -91,7 +90,7 @@ class Case:
         """The run's influence targets: by default all validation samples, with the teacher's labels."""
         influence, validation = self.config.influence, self.dataset.validation
         said = predict(self.teacher, self.batches(validation)).cpu()
-        in_use = labelled(influence.validation, validation, said.argmax(1))
+        in_use = labelled(influence.validation, validation, task_of(validation.labels).says(said))
         rows = torch.from_numpy(np.isin(validation.ids, in_use.ids))
         return select(influence.target, in_use, self.dataset.classes, said[rows])
 

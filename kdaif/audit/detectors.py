@@ -12,11 +12,10 @@ from functools import lru_cache, partial
 
 import torch
 
-from kdaif.adaptive import FOLDS
+from kdaif.adaptive import FOLDS, criterion_at
 from kdaif.audit import peers
 from kdaif.audit.checkpoint import BATCH, Checkpoint, Score
 from kdaif.influence import Scores, make_probe
-from kdaif.influence.loop import cross_entropy
 
 Detector = Callable[[Checkpoint], Score]
 
@@ -47,10 +46,10 @@ def _scores(checkpoint: Checkpoint, scope: str, preconditioner: str) -> list[Sco
 
 
 def loss(checkpoint: Checkpoint) -> Score:
-    """Cross-entropy on the given label."""
-    batches = zip(*(part.split(BATCH) for part in checkpoint.train))
+    """The plain loss on the given label: cross-entropy, or of numbers the squared error."""
+    plain, batches = criterion_at(1.0), zip(*(part.split(BATCH) for part in checkpoint.train))
     with torch.no_grad():
-        losses = torch.cat([cross_entropy(checkpoint.network, batch) for batch in batches])
+        losses = torch.cat([plain(checkpoint.network, batch) for batch in batches])
     return losses.cpu().double().numpy()
 
 
@@ -62,4 +61,5 @@ OURS: dict[str, Detector] = {
     for preconditioner in ("identity", "whiten", "kfac")
     for statistic in ("mean", "t")
 }
+OF_CLASSES = ("confident_learning",)  # detectors that labels which are numbers have not
 DETECTORS: dict[str, Detector] = {**OURS, "network_loss": loss, **peers.installed(peers.PEERS)}

@@ -8,18 +8,19 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, Ridge
 from torch import Tensor, nn
 
 from kdaif.audit import peers
 from kdaif.audit.checkpoint import Case, Effort, Pair, draw
-from kdaif.audit.truth import PAIRS, Bench, Pairs, pair_scores
+from kdaif.audit.truth import PAIRS, PLAIN, Bench, Pairs, pair_scores
 from kdaif.callbacks import Callback, Moment
 from kdaif.data import Batch, Batches
 from kdaif.data.split import Split
 from kdaif.fit import fit, make_accelerator, new_model
-from kdaif.influence.loop import cross_entropy
+from kdaif.influence.layers import head
 from kdaif.optim import make_optimizer
+from kdaif.task import NUMBERS, task_of
 
 PENALTY = 0.03  # of the squared weights, a sample
 LARGEST = 3000  # parameters that the exact Hessian takes
@@ -46,34 +47,78 @@ def student_bench(case: Case, samples: int) -> Bench:
 
 
 def convex_bench(case: Case, samples: int) -> Bench:
-    """Softmax regression on grey images, averaged down so that the exact Hessian is small enough; in double precision.
+    """Softmax regression (of numbers: linear regression) in double precision, with an exact Hessian that is small enough: on grey
+    images, averaged down; on what the run's teacher hands to its last layer for a sentence, where there are no pixels.
 
     The penalty on the weights is `PENALTY` times the number of all samples, whichever of them are left out.
     """
     train, validation, test = (
-        _in_double(case.pair(split))
-        for split in (_some(case.dataset.train, samples), case.targets(), case.dataset.test)
+        _convex_pair(case, split) for split in (_some(case.dataset.train, samples), case.targets(), case.dataset.test)
     )
     classes = len(case.dataset.classes)
-    side = min(train[0].shape[-1], int((LARGEST / classes - 1) ** 0.5))
+    largest = int(LARGEST / classes - 1)
+    rows: nn.Module = nn.Flatten() if train[0].dim() == 2 else _Grey(min(train[0].shape[-1], int(largest**0.5)))
+    width = rows(train[0][:1]).shape[1]
 
     def learn(positions: NDArray[np.int64], seed: int) -> nn.Module:
-        linear = nn.Linear(side * side, classes, dtype=torch.float64, device=case.device)
-        network = nn.Sequential(_Grey(side), linear)
+        linear = nn.Linear(width, classes, dtype=torch.float64, device=case.device)
+        network = nn.Sequential(rows, linear)
         chosen = torch.from_numpy(positions).to(case.device)
-        inputs, labels = network[0](train[0][chosen]).cpu().numpy(), train[1][chosen].cpu().numpy()
-        solver = LogisticRegression(C=1 / (PENALTY * len(train[1])), solver="newton-cholesky", tol=1e-9)
-        with torch.no_grad(), warnings.catch_warnings(action="ignore"):
-            solver.fit(inputs, labels)
-            linear.weight.copy_(torch.from_numpy(solver.coef_))
-            linear.bias.copy_(torch.from_numpy(solver.intercept_))
+        inputs, labels = rows(train[0][chosen]).cpu().numpy(), train[1][chosen].cpu().numpy()
+        weight, bias = _optimum(inputs, labels, PENALTY * len(train[1]))
+        with torch.no_grad():
+            linear.weight.copy_(torch.from_numpy(weight))
+            linear.bias.copy_(torch.from_numpy(bias))
         return network.eval()
 
     return Bench(learn, train, validation, test)
 
 
+def _optimum(inputs: NDArray[Any], labels: NDArray[Any], penalty: float) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Weight (outputs, inputs) and bias (outputs,) where summed losses + penalty / 2 times the squared weights are least."""
+    if labels.dtype.kind == "f":
+        line = Ridge(alpha=penalty / 2).fit(inputs, labels)
+        return line.coef_[None], np.array([line.intercept_])
+    two = len(np.unique(labels)) == 2  # the library then fits one row w, which stands for w / 2 and -w / 2
+    solver = LogisticRegression(C=(2 if two else 1) / penalty, solver="newton-cholesky", tol=1e-9)
+    with warnings.catch_warnings(action="ignore"):
+        solver.fit(inputs, labels)
+    if two:
+        return np.concatenate([-solver.coef_, solver.coef_]) / 2, np.concatenate(
+            [-solver.intercept_, solver.intercept_]
+        ) / 2
+    return solver.coef_, solver.intercept_
+
+
+def _convex_pair(case: Case, split: Split) -> Pair:
+    """Images, or rows of features of sentences, and labels; in double precision."""
+    inputs, labels = case.pair(split)
+    if split.texts is not None:
+        inputs = _features(case, split)
+        largest = int(LARGEST / len(case.dataset.classes) - 1)
+        if inputs.shape[1] > largest:
+            inputs = F.adaptive_avg_pool1d(inputs[:, None], largest).squeeze(1)
+    return inputs.double(), labels.double() if task_of(labels) is NUMBERS else labels
+
+
+@torch.no_grad()
+def _features(case: Case, split: Split) -> Tensor:
+    """What the teacher's last layer takes in, a row a sample in the split's order."""
+    seen: list[Tensor] = []
+    listening = head(case.teacher)[1].register_forward_pre_hook(lambda layer, args: seen.append(args[0].float()))
+    try:
+        index = []
+        for batch in case.batches(split):
+            case.teacher(batch.inputs)
+            index.append(batch.index)
+    finally:
+        listening.remove()
+    rows = torch.cat(seen)
+    return torch.empty_like(rows).index_copy_(0, torch.cat(index), rows)
+
+
 def student_pairs(case: Case, effort: Effort) -> dict[str, Pairs]:
-    """All pair scores of the plain cross-entropy, and `<scope>_as_in_run`: with the run's own settings."""
+    """All pair scores of the plain loss, and `<scope>_as_in_run`: with the run's own settings."""
     slow = {"captum": {"captum_arnoldi": partial(peers.arnoldi, krylov=effort.arnoldi)}} if effort.arnoldi else {}
     scope = case.config.influence.scope
     return {**PAIRS, **peers.installed(slow), f"{scope}_as_in_run": _as_in_run(case, scope)}
@@ -113,13 +158,9 @@ def _some(train: Split, samples: int) -> Split:
     return train.subset(torch.from_numpy(np.sort(chosen)))
 
 
-def _in_double(pair: Pair) -> Pair:
-    return pair[0].double(), pair[1]
-
-
 def _label_loss(network: nn.Module, batch: Batch) -> Tensor:
-    return F.cross_entropy(network(batch.inputs), batch.labels)
+    return task_of(batch.labels).loss(network(batch.inputs), batch.labels).mean()
 
 
 def _penalised(network: nn.Module, batch: Pair) -> Tensor:
-    return cross_entropy(network, batch) + PENALTY / 2 * network.get_parameter("1.weight").square().sum()
+    return PLAIN(network, batch) + PENALTY / 2 * network.get_parameter("1.weight").square().sum()

@@ -20,11 +20,24 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from kdaif.audit.checkpoint import BATCH, Checkpoint, Pair, Score
 from kdaif.influence.layers import head
+from kdaif.task import task_of
 
 Entry = TypeVar("Entry")
 
-_EACH = nn.CrossEntropyLoss(reduction="none")
-_SUM = nn.CrossEntropyLoss(reduction="sum")
+
+class _Loss(nn.Module):
+    """The plain loss in the form that captum asks for."""
+
+    def __init__(self, reduction: str) -> None:
+        super().__init__()
+        self.reduction = reduction
+
+    def forward(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        each = task_of(labels).loss(outputs, labels)
+        return each.sum() if self.reduction == "sum" else each
+
+
+_EACH, _SUM = _Loss("none"), _Loss("sum")
 
 
 def tracin_fast(network: nn.Module, train: Pair, validation: Pair) -> Float[Tensor, "validation train"]:

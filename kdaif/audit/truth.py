@@ -16,12 +16,15 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from kdaif.adaptive import criterion_at
 from kdaif.audit import agreement, peers
 from kdaif.audit.checkpoint import BATCH, Pair, draw
+from kdaif.evaluate import judge
 from kdaif.influence import PRECONDITIONERS, SCORERS, scope_names, validation_direction
-from kdaif.influence.loop import cross_entropy
 from kdaif.influence.scores import Criterion
 
+PLAIN = criterion_at(1.0)
+NUMBERS = 2**27  # of the directions that are kept at a time
 Learner = Callable[[NDArray[np.int64], int], nn.Module]  # positions to learn from, seed -> network in eval mode
 Pairs = Callable[[nn.Module, Pair, Pair], Float[Tensor, "validation train"]]  # positive = helpful
 Scores = Mapping[str, Float[np.ndarray, "validation train"]]
@@ -38,15 +41,15 @@ class Bench:
     test: Pair
 
     def losses(self, network: nn.Module) -> Float[np.ndarray, "validation"]:
-        """Cross-entropy of each validation sample."""
+        """The plain loss of each validation sample."""
         return losses_of(network, self.validation)
 
     def accuracy(self, network: nn.Module) -> float:
         """On test."""
         inputs, labels = self.test
         with torch.inference_mode():
-            said = torch.cat([network(part).argmax(1) for part in inputs.split(BATCH)])
-        return float((said == labels).double().mean())
+            outputs = torch.cat([network(part) for part in inputs.split(BATCH)])
+        return judge(outputs, labels).accuracy
 
 
 def pair_scores(
@@ -57,7 +60,7 @@ def pair_scores(
     scope: str,
     preconditioner: str,
     damping: float = 0.1,
-    criterion: Criterion = cross_entropy,
+    criterion: Criterion = PLAIN,
     scored: Criterion | None = None,
     curved: Criterion | None = None,
     curvature: Pair | None = None,
@@ -72,13 +75,20 @@ def pair_scores(
     names = scope_names(network, scope)
     samples = validation if curvature is None else curvature
     inverse = PRECONDITIONERS[preconditioner](network, curved or criterion, [samples], names, damping)
-    targets = zip(*(part.split(1) for part in validation))
-    directions = [validation_direction(network, criterion, [target], names, inverse) for target in targets]
-    batches = zip(*(part.split(BATCH) for part in train))
-    return torch.cat([SCORERS["layerwise"](network, scored or criterion, batch, directions) for batch in batches], 1)
+    targets = list(zip(*(part.split(1) for part in validation)))
+    batches = list(zip(*(part.split(BATCH) for part in train)))
+    parameters = dict(network.named_parameters())
+    fit = max(1, NUMBERS // sum(parameters[name].numel() for name in names))
+    rows = []
+    for start in range(0, len(targets), fit):
+        chunk = targets[start : start + fit]
+        directions = [validation_direction(network, criterion, [target], names, inverse) for target in chunk]
+        scores = [SCORERS["layerwise"](network, scored or criterion, batch, directions) for batch in batches]
+        rows.append(torch.cat(scores, 1))
+    return torch.cat(rows)
 
 
-# plain cross-entropy, damping 0.1
+# plain loss, damping 0.1
 PAIRS: dict[str, Pairs] = {
     **{
         f"{scope}_{preconditioner}": partial(pair_scores, scope=scope, preconditioner=preconditioner)
@@ -178,7 +188,7 @@ def _curve(results: Sequence[Sequence[tuple[float, float]]]) -> dict[str, list[f
 
 
 def losses_of(network: nn.Module, pair: Pair) -> Float[np.ndarray, "n"]:
-    """Cross-entropy of each sample."""
+    """The plain loss of each sample."""
     batches = zip(*(part.split(BATCH) for part in pair))
     with torch.no_grad():
-        return torch.cat([cross_entropy(network, batch) for batch in batches]).cpu().double().numpy()
+        return torch.cat([PLAIN(network, batch) for batch in batches]).cpu().double().numpy()

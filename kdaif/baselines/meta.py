@@ -9,7 +9,6 @@ import time
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
@@ -18,6 +17,7 @@ from kdaif.data import Dataset
 from kdaif.evaluate import predict
 from kdaif.optim import SCHEDULES
 from kdaif.targets import VALIDATION, labelled
+from kdaif.task import task_of
 from kdaif.weighting import FixedWeights, Setting, Step
 
 HIDDEN = 100  # neurons of the weighting network, as published
@@ -46,7 +46,7 @@ class _Meta(FixedWeights):
         raise NotImplementedError
 
     def validation_loss(self, loss: Tensor, lr: float) -> Tensor:
-        """Cross-entropy on a batch of the target after a virtual gradient step on `loss`, differentiable through the step.
+        """Mean loss on a batch of the target after a virtual gradient step on `loss`, differentiable through the step.
 
         The validation batch is as large as a training batch. BatchNorm takes that batch's statistics, as in training, and
         the student's own running statistics stay untouched.
@@ -59,7 +59,7 @@ class _Meta(FixedWeights):
         rows = torch.randperm(len(self.labels), generator=drawn)[: self.config.student.optim.batch_size]
         rows = rows.to(self.labels.device)
         logits = functional_call(self.student, {**ahead, **buffers}, (self.inputs[rows],))
-        return F.cross_entropy(logits.float(), self.labels[rows])
+        return task_of(self.labels).loss(logits.float(), self.labels[rows]).mean()
 
     def state_dict(self) -> dict[str, Any]:
         return {"weight": self.weight, "steps": self.steps}
@@ -133,5 +133,6 @@ def _target(setting: Setting) -> tuple[Tensor, Tensor]:
     """Inputs and labels of the validation target, on the device."""
     assert setting.teacher is not None
     split = setting.dataset.validation
-    says = predict(setting.teacher, setting.ordered(split)).argmax(1).clone().cpu()
+    outputs = predict(setting.teacher, setting.ordered(split)).clone().cpu()
+    says = task_of(split.labels).says(outputs)
     return setting.whole(labelled(setting.config.influence.validation, split, says))

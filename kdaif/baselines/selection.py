@@ -14,7 +14,6 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int64
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
@@ -23,6 +22,7 @@ from torch import Tensor
 from kdaif.baselines.side import train_side
 from kdaif.data import Batch
 from kdaif.evaluate import opinions, predict
+from kdaif.task import task_of
 from kdaif.weighting import FixedWeights, Setting, Step
 
 THRESHOLD = "threshold sample"  # the class of AUM that no sample truly has
@@ -37,7 +37,7 @@ class SmallLoss(FixedWeights):
     min(T / T_k, 1) tau is left out, T_k = `baselines.warmup` of all epochs, and the warm-up, in which all samples count, is
     as long: from the first epoch on, the unlearnt samples of a short training are left out and never learnt. What
     differs besides: one network selects for itself, where two teach each
-    other; the choice is made over all samples before an epoch, not in each batch; a sample's loss is the cross-entropy on
+    other; the choice is made over all samples before an epoch, not in each batch; a sample's loss is the one on
     its label, smoothed over its visits. tau is `baselines.noise_rate` or estimated (`estimated_rate`), anew before each epoch:
     an early estimate, from a student that knows little, can be far too large.
     """
@@ -52,7 +52,7 @@ class SmallLoss(FixedWeights):
 
     def loss(self, step: Step) -> Tensor:
         began = time.monotonic()
-        fresh = F.cross_entropy(step.logits.detach().float(), step.labels, reduction="none")
+        fresh = task_of(step.labels).loss(step.logits.detach().float(), step.labels)
         old, kept = self.losses[step.index], self.settings.smoothing
         self.losses[step.index] = torch.where(old.isnan(), fresh, kept * old + (1 - kept) * fresh)
         self.seconds += time.monotonic() - began

@@ -5,6 +5,6 @@ from kdaif.data.batches import Batch, Batches
 from kdaif.data.loading import load
 from kdaif.data.noise import NOISE
 from kdaif.data.sources import SOURCES
-from kdaif.data.split import Dataset, Split
+from kdaif.data.split import Dataset, Scale, Split
 
-__all__ = ["AUGMENTATIONS", "NOISE", "SOURCES", "Batch", "Batches", "Dataset", "Split", "load"]
+__all__ = ["AUGMENTATIONS", "NOISE", "SOURCES", "Batch", "Batches", "Dataset", "Scale", "Split", "load"]

@@ -22,7 +22,7 @@ class Batch:
 
     index: Int64[Tensor, "batch"]  # positions in the split
     inputs: Float[Tensor, "batch channels height width"] | Int32[Tensor, "batch 2 length"]
-    labels: Int64[Tensor, "batch"]
+    labels: Int64[Tensor, "batch"] | Float[Tensor, "batch"]
 
 
 class Batches:

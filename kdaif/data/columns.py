@@ -146,7 +146,9 @@ def _names(rows: datasets.Dataset, column: str, field: str) -> pd.Series:
         return values.astype("int64").astype(str)
     if pd.api.types.is_bool_dtype(values) or holds_strings(rows.data.schema.field(column).type):
         return values.astype(str)
-    raise UserError(f"{field}: column {column!r} is {feature}, takes class names or whole numbers.")
+    numeric = pd.api.types.is_float_dtype(values)
+    other = "; numbers to be predicted need data.task=regression" if numeric else ""
+    raise UserError(f"{field}: column {column!r} is {feature}, takes class names or whole numbers{other}.")
 
 
 def _find_input(rows: datasets.Dataset, taken: set[str | None]) -> tuple[str | None, tuple[str, ...]]:

@@ -16,6 +16,7 @@ import datasets
 import numpy as np
 
 from kdaif.config import Columns, UserError
+from kdaif.data.columns import numbers
 from kdaif.data.tables import Source, Table, read_folder, read_hub
 from kdaif.outside import fetch_sdist
 
@@ -39,7 +40,6 @@ GLUE = {
     "rte": Task("sentence1", "sentence2"),
     "wnli": Task("sentence1", "sentence2"),
 }
-GRADES = ["0", "1", "2", "3", "4", "5"]  # of STS-B: how alike two sentences are
 
 REVIEWS = {
     "requirement": "vaderSentiment==3.3.2",
@@ -54,26 +54,20 @@ def glue(task: str, data_root: Path | None) -> Source:
     folder = data_root / name if data_root else None
     tests = ("validation_matched", "validation")
     source = read_folder(folder, name) if folder and folder.is_dir() else read_hub(name, f"nyu-mll/glue:{task}", tests)
+    if regression := task == "stsb":
+        for table in filter(None, (source.train, source.test)):
+            _check_ratings(table)
     columns = Columns(text=entry.text, text_pair=entry.pair, label="label")
-    train, test = source.train, source.test
-    if task == "stsb":
-        columns = columns.model_copy(update={"rating": "rating"})
-        train, test = _graded(train), test and _graded(test)
-    return Source(name, train, test, columns, entry.figures)
+    return Source(name, source.train, source.test, columns, entry.figures, regression)
 
 
-def _graded(table: Table) -> Table:
-    """STS-B's mean ratings 0..5 as six ordered classes, the nearest grade; the rating itself is kept beside it."""
-    rating = table.rows.data.column("label").to_numpy().astype(np.float64)
-    if not ((rating >= 0) & (rating <= 5)).all():
+def _check_ratings(table: Table) -> None:
+    """STS-B's mean ratings of how alike two sentences are; the hub marks unrated pairs by -1."""
+    rating = numbers(table.rows, "label", "data.source")
+    if not (np.isnan(rating) | ((rating >= 0) & (rating <= 5))).all():
         raise UserError(
             f"data.source: the labels of glue/stsb ({table.name}) must be ratings, takes numbers from 0 to 5."
         )
-    rows = table.rows.remove_columns("label").add_column("rating", rating)
-    grades = datasets.Features({"label": datasets.ClassLabel(names=GRADES)})
-    labels = datasets.Dataset.from_dict({"label": np.rint(rating).astype(np.int64)}, grades)
-    rows = datasets.concatenate_datasets([rows, labels], axis=1)
-    return Table(table.name, rows, table.refs, table.folder)
 
 
 def reviews(data_root: Path | None) -> Source:

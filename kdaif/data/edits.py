@@ -11,17 +11,19 @@ import pandas as pd
 import torch
 
 from kdaif.config import UserError
-from kdaif.data.split import Split
+from kdaif.data.split import Scale, Split
 from kdaif.edits import read_edits
 
 LEAST = 2  # samples that training needs
 
 
-def edit(train: Split, file: str, classes: tuple[str, ...], data_root: Path | None) -> Split:
+def edit(
+    train: Split, file: str, classes: tuple[str, ...], data_root: Path | None, scale: Scale | None = None
+) -> Split:
     """The training samples after the edits in the file: without those that have no label, the others with their new one.
 
     Raises `UserError` for a file that cannot be read, an id that is no training sample or stands there twice, and a label
-    that is no class.
+    that is no class; where there is a `scale`, labels are numbers in units of their own.
     """
     edits = read_edits(file, data_root)
     position = pd.Series(np.arange(len(train)), index=train.ids)
@@ -29,17 +31,33 @@ def edit(train: Split, file: str, classes: tuple[str, ...], data_root: Path | No
         raise UserError(
             f"data.edits: {len(unknown)} ids in {file} are none of the {len(train)} training samples (first {unknown[0]!r})."
         )
-    known = {name: number for number, name in enumerate(classes)}
-    if wrong := sorted(set(edits["label"]) - {"", *known}):
-        named = ", ".join(classes[:10]) + (", ..." if len(classes) > 10 else "")
-        raise UserError(
-            f"data.edits: {file} has the label {wrong[0]!r}, takes one of {named}, or none to leave it out."
-        )
+    new = _numbers(edits["label"], file, scale) if scale else _classes(edits["label"], file, classes)
     at = torch.from_numpy(position[edits["id"]].to_numpy(np.int64, copy=True))
     leave = torch.from_numpy((edits["label"] == "").to_numpy(bool, copy=True))
     labels, stay = train.labels.clone(), torch.ones(len(train), dtype=torch.bool)
-    labels[at[~leave]] = torch.tensor([known[name] for name in edits["label"] if name], dtype=labels.dtype)
+    labels[at[~leave]] = torch.from_numpy(new).to(labels.dtype)
     stay[at[leave]] = False
     if stay.sum() < LEAST:
         raise UserError(f"data.edits: {file} leaves {int(stay.sum())} training samples, takes {LEAST} or more.")
     return replace(train, labels=labels).subset(stay)
+
+
+def _classes(given: pd.Series, file: str, classes: tuple[str, ...]) -> np.ndarray:
+    """The numbers of the classes that are named, in order."""
+    known = {name: number for number, name in enumerate(classes)}
+    if wrong := sorted(set(given) - {"", *known}):
+        named = ", ".join(classes[:10]) + (", ..." if len(classes) > 10 else "")
+        raise UserError(
+            f"data.edits: {file} has the label {wrong[0]!r}, takes one of {named}, or none to leave it out."
+        )
+    return np.array([known[name] for name in given if name], dtype=np.int64)
+
+
+def _numbers(given: pd.Series, file: str, scale: Scale) -> np.ndarray:
+    """The numbers that are given, in order, standardised."""
+    words = given[given != ""]
+    values = pd.to_numeric(words, errors="coerce").to_numpy(np.float64)
+    if not np.isfinite(values).all():
+        wrong = words.to_numpy()[~np.isfinite(values)][0]
+        raise UserError(f"data.edits: {file} has the label {wrong!r}, takes a number, or none to leave it out.")
+    return scale.standard(values)

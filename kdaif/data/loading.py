@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Int64, UInt8
+from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
 from kdaif.config import DataConfig, NoiseConfig, UserError, lookup
@@ -13,14 +13,15 @@ from kdaif.data.columns import Found, class_names, descriptions, encode, find_co
 from kdaif.data.corruption import CORRUPTIONS, corrupt
 from kdaif.data.edits import edit
 from kdaif.data.images import decode, encoded
-from kdaif.data.noise import NOISE, Target
+from kdaif.data.noise import NOISE, NUMBER_NOISE, Target
 from kdaif.data.sources import read_source
-from kdaif.data.split import Dataset, Split, channel_statistics
+from kdaif.data.split import Dataset, Scale, Split, channel_statistics
 from kdaif.data.splits import cut, long_tailed, subset
 from kdaif.data.tables import Source, Table
 from kdaif.data.text import read_sentences
 
 IMAGES_ONLY = ("input", "instance")  # kinds of noise that need pixels
+NUMBER_FIGURES = ("pearson", "spearman")  # of labels that are numbers, where the source names none
 TEST_SHARE = 0.2  # of a source without a test split: cut with a fixed seed, so that its test split never changes
 
 
@@ -50,8 +51,15 @@ def load(data: DataConfig, noise: NoiseConfig, seed: int, data_root: Path | None
         )
     if columns.texts and data.augment != "none":
         raise UserError(f"data.augment: got {data.augment!r}, which is made for images; takes none for text.")
-    labels = _read_labels(source, columns)
+    regression = source.regression if data.task is None else data.task == "regression"
+    if regression:
+        _check_numbers(data, noise)
+        make_noisy = NUMBER_NOISE[noise.kind]
+    labels = (_read_numbers if regression else _read_labels)(source, columns)
     train, validation, test = _choose(labels, data, source.test is not None)
+    scale = _scale(labels.given[train]) if regression else None
+    if scale is not None:
+        labels = labels.standardised(scale)
 
     places = [(source.train, train), (source.train, validation), (source.test or source.train, test)]
     sentences = read_sentences(places, columns, data.tokenizer, data.max_tokens) if columns.texts else None
@@ -98,7 +106,7 @@ def load(data: DataConfig, noise: NoiseConfig, seed: int, data_root: Path | None
         )
     ]
     if data.edits:
-        splits[0] = edit(splits[0], data.edits, labels.classes, data_root)
+        splits[0] = edit(splits[0], data.edits, labels.classes, data_root, scale)
     mean, std = ((), ()) if sentences else channel_statistics(splits[0].inputs)
     return Dataset(
         source.name,
@@ -110,18 +118,32 @@ def load(data: DataConfig, noise: NoiseConfig, seed: int, data_root: Path | None
         std,
         vocabulary=sentences.vocabulary if sentences else None,
         truncated=sentences.truncated if sentences else 0,
-        figures=source.figures,
+        figures=source.figures or (NUMBER_FIGURES if regression else ()),
+        scale=scale,
     )
 
 
 @dataclass(frozen=True)
 class _Labels:
-    """Class numbers of whole tables."""
+    """Class numbers, or numbers to be predicted, of whole tables."""
 
     classes: tuple[str, ...]
-    given: Int64[np.ndarray, "train_rows"]  # what is trained on, before noise is put in
-    true: Int64[np.ndarray, "train_rows"]  # the same, unless a column of doubtful labels is named
-    test: Int64[np.ndarray, "test_rows"]
+    # trained on, before noise is put in
+    given: Int64[np.ndarray, "train_rows"] | Float[np.ndarray, "train_rows"]
+    # the same, unless a column of doubtful labels is named
+    true: Int64[np.ndarray, "train_rows"] | Float[np.ndarray, "train_rows"]
+    test: Int64[np.ndarray, "test_rows"] | Float[np.ndarray, "test_rows"]
+
+    def standardised(self, scale: Scale) -> "_Labels":
+        given, true, test = (scale.standard(part) for part in (self.given, self.true, self.test))
+        return _Labels(self.classes, given, true, test)
+
+    @property
+    def strata(self) -> tuple[Int64[np.ndarray, "train_rows"], Int64[np.ndarray, "test_rows"]]:
+        """What subsets and cuts keep the shares of, train's and test's: the classes; of numbers nothing."""
+        if self.given.dtype.kind == "f":
+            return np.zeros(len(self.given), np.int64), np.zeros(len(self.test), np.int64)
+        return self.given, self.test
 
 
 def _read_labels(source: Source, columns: Found) -> _Labels:
@@ -137,19 +159,53 @@ def _read_labels(source: Source, columns: Found) -> _Labels:
     return _Labels(classes, given, true, test)
 
 
+def _check_numbers(data: DataConfig, noise: NoiseConfig) -> None:
+    """Raises `UserError` for settings that need classes."""
+    if noise.kind not in NUMBER_NOISE:
+        raise UserError(
+            f"noise.kind: got {noise.kind!r}, which is made for classes; takes {', '.join(NUMBER_NOISE)} for numbers."
+        )
+    if data.imbalance > 1:
+        raise UserError(f"data.imbalance: got {data.imbalance:g}, which thins out classes; takes 1 for numbers.")
+
+
+def _read_numbers(source: Source, columns: Found) -> _Labels:
+    def read(table: Table, column: str, field: str) -> Float[np.ndarray, "rows"]:
+        values = numbers(table.rows, column, field).astype(np.float64)
+        if (missing := ~np.isfinite(values)).any():
+            raise UserError(
+                f"{field}: column {column!r} has {missing.sum()} rows without a number (first row {missing.argmax()}), "
+                "takes one for every sample."
+            )
+        return values
+
+    true = read(source.train, columns.label, "data.columns.label")
+    given = read(source.train, columns.given, "data.columns.given") if columns.given else true
+    test = read(source.test, columns.label, "data.columns.label") if source.test else true
+    return _Labels((columns.label,), given, true, test)
+
+
+def _scale(given: Float[np.ndarray, "n"]) -> Scale:
+    """Of the training samples' labels."""
+    if given.min() == given.max():
+        raise UserError(f"data.columns.label: every sample has the number {given[0]:g}, takes two or more.")
+    return Scale(float(given.mean()), float(given.std()))
+
+
 def _choose(labels: _Labels, data: DataConfig, has_test: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Rows of the train, validation and test splits in their tables; stratified by the labels that a user would see."""
+    """Rows of the train, validation and test splits in their tables; stratified by the classes that a user would see."""
+    strata, test_strata = labels.strata
     if has_test:
         pool, test = np.arange(len(labels.given)), np.arange(len(labels.test))
     else:
-        pool, test = cut(labels.given, TEST_SHARE, _stream("test", 0), "data.source", labels.classes)
+        pool, test = cut(strata, TEST_SHARE, _stream("test", 0), "data.source", labels.classes)
     draws = [_stream("split", data.split_seed, part) for part in range(3)]
-    pool = pool[subset(labels.given[pool], data.train_size, draws[0], "data.train_size")]
-    test = test[subset(labels.test[test], data.test_size, draws[1], "data.test_size")]
-    stay, off = cut(labels.given[pool], data.validation, draws[2], "data.validation", labels.classes)
+    pool = pool[subset(strata[pool], data.train_size, draws[0], "data.train_size")]
+    test = test[subset(test_strata[test], data.test_size, draws[1], "data.test_size")]
+    stay, off = cut(strata[pool], data.validation, draws[2], "data.validation", labels.classes)
     train = pool[stay]
     if data.imbalance > 1:
-        train = train[long_tailed(labels.given[train], data.imbalance, _stream("imbalance", data.split_seed))]
+        train = train[long_tailed(strata[train], data.imbalance, _stream("imbalance", data.split_seed))]
     return train, pool[off], test
 
 

@@ -2,7 +2,7 @@
 
 Symmetric noise follows the stricter of the field's two habits: exactly round(rate * n) samples, drawn without regard
 to class, get a label uniform over the *other* classes, so the rate is the share of wrong labels. With one seed, the
-samples flipped at 20 % are among those flipped at 40 %, with the same wrong label.
+samples flipped at 20 % are among those flipped at 40 %, with the same wrong label. So it is with numbers (`resampled`).
 """
 
 from collections.abc import Callable
@@ -12,14 +12,15 @@ from pathlib import Path
 import datasets
 import numpy as np
 import pandas as pd
-from jaxtyping import Int64, UInt8
+from jaxtyping import Float32, Int64, UInt8
 from scipy.special import ndtr, ndtri
 
 from kdaif.config import NoiseConfig, UserError
 from kdaif.data.columns import encode
 from kdaif.data.tables import find_path, read_file
 
-Labels = Int64[np.ndarray, "n"]
+Labels = Int64[np.ndarray, "n"] | Float32[np.ndarray, "n"]
+Rows = Int64[np.ndarray, "n"]
 RATE_SPREAD = 0.1  # kind instance: standard deviation of the samples' flip rates
 
 
@@ -29,7 +30,7 @@ class Target:
 
     labels: Labels
     classes: tuple[str, ...]
-    rows: Labels  # row numbers in `table`
+    rows: Rows  # row numbers in `table`
     table: datasets.Dataset  # the whole table that the split was taken from, all columns
     data_root: Path | None  # noise.file is looked for here too
     inputs: UInt8[np.ndarray, "n channels height width"] | None = None  # the samples' images
@@ -123,14 +124,30 @@ def column(target: Target, noise: NoiseConfig, rng: np.random.Generator) -> Labe
     return labels[_join(target, people, noise.key, path.name)]
 
 
-def _step(target: Target, rate: float, order: Labels, steps: Labels) -> Labels:
+def resampled(target: Target, noise: NoiseConfig, rng: np.random.Generator) -> Labels:
+    """Exactly round(rate * n) numbers become that of another sample, uniform over all samples with another number.
+
+    What is wrong is distributed as what is right, so no number gives itself away.
+    """
+    count, labels = len(target.labels), target.labels.copy()
+    order, place = rng.permutation(count), rng.random(count)
+    ascending = np.sort(labels)
+    first, last = (np.searchsorted(ascending, labels, side) for side in ("left", "right"))
+    donor = (place * (count - (last - first))).astype(np.int64)  # among the others, in ascending order
+    donor += np.where(donor >= first, last - first, 0)
+    altered = order[: round(noise.rate * count)]
+    labels[altered] = ascending[np.minimum(donor, count - 1)][altered]
+    return labels
+
+
+def _step(target: Target, rate: float, order: Rows, steps: Rows) -> Labels:
     flipped = order[: round(rate * len(order))]
     labels = target.labels.copy()
     labels[flipped] = (labels[flipped] + steps[flipped]) % len(target.classes)
     return labels
 
 
-def _join(target: Target, people: datasets.Dataset, key: str | None, file: str) -> Labels:
+def _join(target: Target, people: datasets.Dataset, key: str | None, file: str) -> Rows:
     """For each sample of the target its row in `people`."""
     if key is None:
         if len(people) != len(target.table):
@@ -164,4 +181,10 @@ NOISE: dict[str, Callable[[Target, NoiseConfig, np.random.Generator], Labels]] =
     "column": column,
     "instance": instance,
     "input": none,  # labels stay: see corruption.py
+}
+# of labels that are numbers
+NUMBER_NOISE: dict[str, Callable[[Target, NoiseConfig, np.random.Generator], Labels]] = {
+    "none": none,
+    "symmetric": resampled,
+    "input": none,
 }

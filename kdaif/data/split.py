@@ -6,19 +6,35 @@ never test samples.
 """
 
 import hashlib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from itertools import combinations
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float32, Int32, Int64, Shaped, UInt8
+from jaxtyping import Bool, Float, Float32, Int32, Int64, Shaped, UInt8
 from torch import Tensor
 
 from kdaif.config import UserError
 from kdaif.data.text import Vocabulary
+
+
+class Scale(NamedTuple):
+    """Labels that are numbers: standardised inside, in units of their own (as the source has them) for people."""
+
+    mean: float
+    std: float
+
+    def standard(self, own: Float[np.ndarray, "n"]) -> Float32[np.ndarray, "n"]:
+        return ((own - self.mean) / self.std).astype(np.float32)
+
+    def own(self, standard: Float[np.ndarray, "n"]) -> Float32[np.ndarray, "n"]:
+        """Rounded to a hundred thousandth of the standard deviation, or 4 would come back as 4.0000002."""
+        digits = 5 - math.floor(math.log10(self.std))
+        return (np.round(standard.astype(np.float64) * self.std + self.mean, digits) + 0.0).astype(np.float32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,8 +43,9 @@ class Split:
 
     # on the CPU; images: 0..255, stored channels last; sentences: token ids and parts, see text.py
     inputs: UInt8[Tensor, "n channels height width"] | Int32[Tensor, "n 2 length"]
-    labels: Int64[Tensor, "n"]  # the labels trained on (after noise)
-    clean: Int64[Tensor, "n"] | None  # known clean labels, for evaluation only; None: nobody knows
+    labels: Int64[Tensor, "n"] | Float32[Tensor, "n"]  # the labels trained on (after noise); numbers: standardised
+    # known clean labels, for evaluation only; None: nobody knows
+    clean: Int64[Tensor, "n"] | Float32[Tensor, "n"] | None
     ids: Shaped[np.ndarray, "n"]  # str, unique over all splits of a data set
     refs: Shaped[np.ndarray, "n"]  # str, where the sample lies in its source: "train-00000-of-00002.parquet#17"
     corrupted: Bool[Tensor, "n"] | None = None  # whose inputs were damaged on purpose; None: nothing was done to any
@@ -80,15 +97,22 @@ class Dataset:
     train: Split
     validation: Split
     test: Split
-    classes: tuple[str, ...]
+    classes: tuple[str, ...]  # one for each output of a network; where labels are numbers the name of their column
     mean: tuple[float, ...]  # of the train images / 255, one a channel; empty for sentences
     std: tuple[float, ...]
     vocabulary: Vocabulary | None = None  # what made the token ids of sentences; None: images
     truncated: int = 0  # training sentences that lost tokens
     figures: tuple[str, ...] = ()  # by which the task is judged beside accuracy: names in `evaluate.FIGURES`
+    scale: Scale | None = None  # of labels that are numbers; None: they are classes
 
     def __post_init__(self) -> None:
         check_disjoint(train=self.train, validation=self.validation, test=self.test)
+
+    def words(self, labels: Tensor) -> list[str]:
+        """Labels for people."""
+        if self.scale is None:
+            return [self.classes[label] for label in labels.tolist()]
+        return [f"{value:.4g}" for value in self.scale.own(labels.numpy())]
 
     @cached_property
     def test_copies(self) -> int:

@@ -35,6 +35,7 @@ class Source:
     test: Table | None  # None: test is to be cut from `train`
     columns: Columns = field(default_factory=Columns)  # what is known of its columns; the config's own come first
     figures: tuple[str, ...] = ()  # by which the task is judged beside accuracy: names in `evaluate.FIGURES`
+    regression: bool = False  # labels are numbers; the config's own word comes first
 
     def __post_init__(self) -> None:
         for table in (self.train, self.test):

@@ -4,6 +4,7 @@ from kdaif.influence.direction import PRECONDITIONERS as PRECONDITIONERS
 from kdaif.influence.direction import scope_names as scope_names
 from kdaif.influence.direction import validation_direction as validation_direction
 from kdaif.influence.loop import InfluenceWeights as InfluenceWeights
+from kdaif.influence.loop import squared_error as squared_error
 from kdaif.influence.probes import FoldProbe as FoldProbe
 from kdaif.influence.probes import HeadProbe as HeadProbe
 from kdaif.influence.probes import Scores as Scores

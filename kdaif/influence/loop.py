@@ -39,6 +39,12 @@ def cross_entropy(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Float[Tenso
     return F.cross_entropy(model(inputs), labels, reduction="none")
 
 
+def squared_error(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Float[Tensor, "batch"]:
+    """The criterion of a regression: per-sample squared error of the model's one output on (inputs, float labels)."""
+    inputs, labels = batch
+    return (model(inputs).squeeze(1) - labels).square()
+
+
 class InfluenceWeights:
     """Per-sample weights from influence on a validation loss, kept up to date while a model trains.
 
@@ -46,7 +52,7 @@ class InfluenceWeights:
         model: the network in training; its last `nn.Linear` must make the logits for scope `last`.
         validation: (inputs, labels) tensors, or an iterable of batches that `criterion` takes; never test data.
         size: number of training samples; `index` of a batch counts from 0 to size - 1.
-        criterion: (model, batch) -> per-sample validation losses; cross-entropy by default.
+        criterion: (model, batch) -> per-sample validation losses; cross-entropy by default, `squared_error` for numbers.
         curvature: what the preconditioner is taken from, in the form of `validation`; None: `validation` itself. For a
             narrow target (one class, say) hand in a sample of all data: a target changes the loss, not which steps are cheap.
         scope, preconditioner, damping: see `make_probe`.

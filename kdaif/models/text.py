@@ -178,6 +178,8 @@ def _check_tokens(name: str, source: str, network: Any, vocabulary: Vocabulary, 
 def _keep_layers(network: Any, chosen: str, name: str, field: str) -> nn.Module:
     """The network with some of its layers alone; the first list of them in it counts."""
     depth = network.config.num_hidden_layers
+    if _place_of_layers(network) is None:
+        raise UserError(f"{field}: {name.partition('@')[0]!r} shares its layers, takes it without a choice of layers.")
     try:
         numbers = [int(number) for number in chosen.split(",")]
     except ValueError:
@@ -186,13 +188,32 @@ def _keep_layers(network: Any, chosen: str, name: str, field: str) -> nn.Module:
         raise UserError(
             f"{field}: got {name!r}, takes layers from 0 to {depth - 1} with commas between, as in NAME@1,3,5."
         )
-    place = next(
-        path for path, part in network.named_modules() if isinstance(part, nn.ModuleList) and len(part) == depth
-    )
-    layers = network.get_submodule(place)
+    place = _place_of_layers(network)
+    assert place is not None
+    layers: Any = network.get_submodule(place)
     network.set_submodule(place, nn.ModuleList([layers[number] for number in numbers]))
     network.config.num_hidden_layers = len(numbers)
     return network
+
+
+def _place_of_layers(network: Any) -> str | None:
+    """Where a `transformers` network has its list of layers; None where it shares or hides them."""
+    depth = getattr(network.config, "num_hidden_layers", None)
+    lists = (path for path, part in network.named_modules() if isinstance(part, nn.ModuleList) and len(part) == depth)
+    return next(lists, None)
+
+
+def hidden_layers(model: nn.Module) -> list[nn.Module]:
+    """The transformer layers of a text network, first to last; none for any other network."""
+    place = _place_of_layers(model.network) if isinstance(model, TextClassifier) else None
+    return [] if place is None else list(model.get_submodule(f"network.{place}").children())
+
+
+def hidden_width(model: nn.Module) -> int:
+    """Components of a text network's hidden states."""
+    assert isinstance(model, TextClassifier)
+    config: Any = model.network.config
+    return int(config.hidden_size)
 
 
 @contextmanager

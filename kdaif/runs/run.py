@@ -100,6 +100,18 @@ class Run:
         """Names of the classes, by class index."""
         return tuple(json.loads(self._samples([]).schema.metadata[b"kdaif.classes"]))
 
+    @property
+    def numbers(self) -> bool:
+        """Whether labels are numbers (a regression): their column is then the only class."""
+        return len(self.classes()) == 1
+
+    def label_words(self, labels: pd.Series | np.ndarray) -> np.ndarray:
+        """Class numbers or numbers for people; "" for -1 and NaN."""
+        labels = np.asarray(labels)
+        if self.numbers:
+            return np.array(["" if value != value else f"{value:.4g}" for value in labels], dtype=object)
+        return np.array([*self.classes(), ""], dtype=object)[labels]  # index -1, unknown, is the last
+
     def epochs(self) -> list[int]:
         """Numbers of the recorded epochs, ascending; 1 is the first."""
         return sorted(int(file.name[6:11]) for file in (self.path / "epochs").glob("epoch=?????.parquet"))

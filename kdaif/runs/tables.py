@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from kdaif.config import InfluenceConfig, RunConfig
+from kdaif.metrics.residuals import far
 from kdaif.runs.run import Run, RunSummary
 
 HARMFUL_WEIGHT = 0.5  # a sample looks harmful when less than half its neutral weight is left
@@ -38,17 +39,18 @@ def rows(table: pd.DataFrame) -> Iterable[Any]:
 def sample_table(run: Run, number: int | None = None, known: pd.DataFrame | None = None) -> pd.DataFrame:
     """One row a training sample (index = row in training order) with the values of one epoch (None: the last).
 
-    Beside the columns of `Run.samples` and `Run.epoch`: class names `given`, `suggested` (the teacher's opinion where it
-    differs, else ""), `true`, `student`, `teacher` ("" unknown); `verdict` (harmful, neutral, helpful) and
-    `rank` (0 = most harmful: lowest influence; by the student's loss in a run that measured no influence).
+    Beside the columns of `Run.samples` and `Run.epoch`: class names (or numbers as words) `given`, `suggested` (the teacher's
+    opinion where it differs, see `metrics.residuals.far` for numbers, else ""), `true`, `student`, `teacher` ("" unknown);
+    `verdict` (harmful, neutral, helpful) and `rank` (0 = most harmful: lowest influence; by the student's loss in a run that
+    measured no influence).
     `known` is `named_samples` of the run, where it was read before.
     """
     table = pd.concat([named_samples(run) if known is None else known, run.epoch(number)], axis=1)
-    names = np.array([*run.classes(), ""], dtype=object)  # index -1, unknown, is the last
-    opinion = np.where(table["teacher_prediction"] >= 0, table["teacher_prediction"], table["student_prediction"])
-    table["suggested"] = names[np.where(opinion == table["label"], -1, opinion)]
-    table["student"] = names[table["student_prediction"]]
-    table["teacher"] = names[table["teacher_prediction"]]
+    said = "value" if run.numbers else "prediction"
+    student, teacher = table[f"student_{said}"], table[f"teacher_{said}"]
+    opinion, differs = _opinion(table, run.numbers)
+    table["suggested"] = np.where(differs, run.label_words(opinion), "")
+    table["student"], table["teacher"] = run.label_words(student), run.label_words(teacher)
     harmful = table["weight"].to_numpy() < HARMFUL_WEIGHT
     helpful = table["influence"].to_numpy() > HELPFUL_T
     table["verdict"] = np.select([harmful, helpful], ["harmful", "helpful"], "neutral")
@@ -62,8 +64,18 @@ def sample_table(run: Run, number: int | None = None, known: pd.DataFrame | None
 def named_samples(run: Run) -> pd.DataFrame:
     """The part of `sample_table` that no epoch changes: `Run.samples`, and the names `given` and `true`."""
     samples = run.samples()
-    names = np.array([*run.classes(), ""], dtype=object)
-    return samples.assign(given=names[samples["label"]], true=names[samples["clean"]])
+    given, true = ("value", "clean_value") if run.numbers else ("label", "clean")
+    return samples.assign(given=run.label_words(samples[given]), true=run.label_words(samples[true]))
+
+
+def _opinion(table: pd.DataFrame, numbers: bool) -> tuple[np.ndarray, np.ndarray]:
+    """What the teacher, else the student, would put in the label's place, and where that is another label."""
+    if numbers:
+        said = table["teacher_value"].where(table["teacher_value"].notna(), table["student_value"]).to_numpy()
+        return said, far(said, table["value"].to_numpy())
+    known = table["teacher_prediction"] >= 0
+    said = np.where(known, table["teacher_prediction"], table["student_prediction"])
+    return said, (said != table["label"].to_numpy()) & (said >= 0)
 
 
 def verdict_counts(table: pd.DataFrame) -> dict[str, Any]:
@@ -145,7 +157,7 @@ def _run_row(summary: RunSummary) -> dict[str, Any]:
         "run_id": summary.id,
         "experiment": _experiment(config),
         "family": _family(config),
-        "setting": setting(config),
+        "setting": setting(config) + (f"; accuracy: {result['accuracy_is']}" if "accuracy_is" in result else ""),
         "label": method_label(config),
         "method": config.method,
         "noise": config.noise.rate,

@@ -13,7 +13,7 @@ from kdaif.runs import new_run
 WRONG = [
     # an unknown key names its neighbours
     ({"noize": {}}, "noize: this setting does not exist; the config takes method, seed, device"),
-    ({"data": {"sorce": "x"}}, "data.sorce: this setting does not exist; data takes source, columns, train_size"),
+    ({"data": {"sorce": "x"}}, "data.sorce: this setting does not exist; data takes source, columns, task, train_size"),
     ({"data": {"columns": {"img": "x"}}}, "data.columns.img: this setting does not exist; data.columns takes input"),
     ({"teacher": {"optim": {"eopchs": 3}}}, "teacher.optim.eopchs: this setting does not exist; teacher.optim takes"),
     # a wrong type

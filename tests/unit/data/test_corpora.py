@@ -32,15 +32,14 @@ def test_a_task_out_of_files(tmp_path: Path, task: str) -> None:
     assert source.figures == GLUE[task].figures
 
 
-def test_similarity_becomes_six_grades_and_keeps_its_rating(tmp_path: Path) -> None:
+def test_similarity_is_a_number_to_be_predicted(tmp_path: Path) -> None:
     source = read_source("glue/stsb", write_glue(tmp_path, "stsb", 120))
-    rating = np.array(source.train.rows["rating"])
-    assert source.train.rows.features["label"].names == list("012345")
-    assert np.array(source.train.rows["label"]).tolist() == np.rint(rating).tolist()
+    rating = np.array(source.train.rows["label"])
     dataset = load(DataConfig(source="glue/stsb"), NoiseConfig(), 0, tmp_path)
-    assert dataset.train.rating.dtype == np.float32
+    assert dataset.classes == ("label",)
     assert dataset.figures == ("pearson", "spearman")
-    assert dataset.train.rating_spread is None
+    rows = [int(name[-6:]) for name in dataset.train.ids]
+    np.testing.assert_allclose(dataset.scale.own(dataset.train.labels.numpy()), rating[rows], atol=1e-5)
 
 
 def test_a_similarity_that_is_none_is_refused(tmp_path: Path) -> None:
