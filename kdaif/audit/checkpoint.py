@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int32
+from jaxtyping import Float, Int32, Int64
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -21,12 +21,14 @@ from kdaif.influence.scores import Criterion
 from kdaif.report import detectors
 from kdaif.runs import Run
 from kdaif.targets import labelled, select
-from kdaif.task import Labels, task_of
+from kdaif.task import task_of
 from kdaif.teacher import find_teacher
 
 BATCH = 256
 
-Pair = tuple[Float[Tensor, "_ ..."] | Int32[Tensor, "_ 2 length"], Labels]  # inputs and given labels, on the device
+Pair = tuple[
+    Float[Tensor, "_ ..."] | Int32[Tensor, "_ 2 _"], Int64[Tensor, "_"] | Float[Tensor, "_"]
+]  # inputs and given labels, on the device
 Score = NDArray[np.floating]  # a value a compared sample, higher = more harmful
 
 

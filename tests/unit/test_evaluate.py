@@ -1,11 +1,15 @@
 import math
 
+import numpy as np
 import pytest
 import torch
+from scipy import stats
+from sklearn.metrics import f1_score, matthews_corrcoef
 from torch import nn
 
-from kdaif.data import Batch
-from kdaif.evaluate import evaluate, opinions, predict
+from kdaif.data import Batch, Split
+from kdaif.data.corpora import GLUE
+from kdaif.evaluate import FIGURES, evaluate, opinions, predict
 
 
 class Fixed(nn.Module):
@@ -55,3 +59,27 @@ def test_opinions_of_single_samples():
     assert said.margin.tolist() == [3, 1, -3, 1, 5]  # the given label less the best other
     assert torch.allclose(said.confidence, LOGITS.softmax(1).amax(1))
     assert torch.allclose(said.loss, -LOGITS.log_softmax(1)[range(5), LABELS])
+
+
+def split(labels: torch.Tensor) -> Split:
+    names = np.array([f"s{row}" for row in range(len(labels))])
+    return Split(torch.zeros(len(labels), 2, 4, dtype=torch.int32), labels, None, names, names)
+
+
+@pytest.mark.parametrize("task", [name for name in GLUE if GLUE[name].figures])
+def test_figures_of_glue_are_those_of_other_libraries(task: str) -> None:
+    """Matthews for CoLA, F1 for MRPC and QQP, Pearson and Spearman for STS-B."""
+    rng = np.random.default_rng(0)
+    if task == "stsb":
+        labels = torch.from_numpy(rng.normal(size=200).astype(np.float32))
+        outputs = (labels + torch.from_numpy(rng.normal(size=200).astype(np.float32)))[:, None]
+        said = outputs[:, 0].exp().numpy()  # another scale: ranks stay, correlation does not
+        expected = {"pearson": stats.pearsonr(outputs[:, 0], labels), "spearman": stats.spearmanr(said, labels)}
+        expected = {name: found.statistic for name, found in expected.items()}
+    else:
+        labels = torch.from_numpy(rng.integers(0, 2, 200))
+        outputs = torch.from_numpy(rng.normal(size=(200, 2)).astype(np.float32))
+        outputs[torch.arange(200), labels] += 0.7
+        expected = {"matthews": matthews_corrcoef(labels, outputs.argmax(1)), "f1": f1_score(labels, outputs.argmax(1))}
+    for name in GLUE[task].figures:
+        assert FIGURES[name](outputs, split(labels)) == pytest.approx(expected[name], abs=1e-5)

@@ -15,7 +15,7 @@ from kdaif.metrics.detection import auroc
 from kdaif.optim import make_optimizer
 from kdaif.runs import Run
 from kdaif.train import train_new
-from tests.sentences import small_text, token_rows, write_sentences
+from tests.sentences import SCORED, small_text, token_rows, write_scored, write_sentences
 
 TRAINING = {"report_to": "none", "save_strategy": "no", "disable_tqdm": True, "use_cpu": True, "max_grad_norm": 0.0}
 NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
@@ -117,3 +117,28 @@ def test_what_does_not_fit_gets_one_sentence(films: Path, tmp_path: Path) -> Non
         trainer_of(films, tmp_path, validation_dataset=datasets.Dataset.from_dict({"input_ids": [[1, 2]]}))
     with pytest.raises(UserError, match="there are no weights before train"):
         trainer_of(films, tmp_path).influence()
+
+
+def test_numbers_are_distilled_too(tmp_path: Path) -> None:
+    """A model of one output and labels of type float: a regression."""
+    config = small_text(write_scored(tmp_path / "scored", 200), *SCORED, "teacher.optim.epochs=6")
+    dataset = load(config.data, config.noise, 0, None)
+    made = train_new(config)  # for its teacher
+    teacher, student = (new_model("bert-micro", dataset, torch.device("cpu"), "x") for _ in range(2))
+    models.load_checkpoint(teacher, Path(Run(Path(made["run_dir"])).provenance()["teacher"]))
+    train, validation = (token_rows(part) for part in (dataset.train, dataset.validation))
+    arguments = TrainingArguments(str(tmp_path), num_train_epochs=4, learning_rate=3e-3, seed=0, **TRAINING)
+    given = {
+        "teacher": teacher.network,
+        "validation_dataset": validation,
+        "processing_class": dataset.vocabulary.tokenizer,
+    }
+    trainer = InfluenceTrainer(student.network, arguments, train_dataset=train, **given)
+    trainer.train()
+    assert auroc(-trainer.influence(), dataset.train.flipped.numpy()) > 0.6
+    assert np.isfinite(trainer.sample_weights()).all()
+    classes = train.remove_columns("labels").add_column("labels", [0] * len(train))
+    with pytest.raises(
+        UserError, match=r"^model: it has 1 outputs for labels of type torch.int64, takes one output for"
+    ):
+        InfluenceTrainer(student.network, arguments, train_dataset=classes, **given)
