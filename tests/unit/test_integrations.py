@@ -121,7 +121,7 @@ def test_what_does_not_fit_gets_one_sentence(films: Path, tmp_path: Path) -> Non
 
 def test_numbers_are_distilled_too(tmp_path: Path) -> None:
     """A model of one output and labels of type float: a regression."""
-    config = small_text(write_scored(tmp_path / "scored", 200), *SCORED, "teacher.optim.epochs=6")
+    config = small_text(write_scored(tmp_path / "scored", 400), *SCORED, "teacher.optim.epochs=6")
     dataset = load(config.data, config.noise, 0, None)
     made = train_new(config)  # for its teacher
     teacher, student = (new_model("bert-micro", dataset, torch.device("cpu"), "x") for _ in range(2))
