@@ -40,8 +40,8 @@ def audit(
 ) -> dict[str, Any]:
     """The run's figures, as plain data for JSON; `network` is the teacher or the student.
 
-    A run that knows of no wrong label can be retrained, not detected on. Raises `UserError` for a run that is not done, is on
-    sentences, has no teacher, knows of no wrong label and is not to be retrained, or whose data are gone.
+    A run that knows of no wrong label can be retrained, not detected on. Raises `UserError` for a run that is not done, has no
+    teacher, knows of no wrong label and is not to be retrained, or whose data are gone.
     """
     case = open_case(run, data_root)
     result: dict[str, Any] = {"run_id": run.id, "network": network, "missing": missing()}
