@@ -34,6 +34,8 @@ def check(config: RunConfig, spreads: bool, smallest: int) -> None:
         raise UserError(f"method: {config.method!r} trains in one process, takes another method under torchrun.")
     if config.method == "kd-aif" and config.influence.scope == "all" and config.influence.update != "periodic":
         raise UserError("influence.scope: got 'all', takes last under torchrun (or influence.update periodic).")
+    if config.distillation.hidden:  # a process sees the hidden states of its own share alone
+        raise UserError(f"distillation.hidden: got {config.distillation.hidden:g}, takes 0 under torchrun.")
     if smallest < world():
         raise UserError(
             f"student.optim.batch_size: got {config.student.optim.batch_size}, which leaves a batch of {smallest} samples "

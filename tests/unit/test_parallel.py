@@ -79,6 +79,7 @@ def test_a_queued_run_goes_on_in_two_processes_where_one_was_stopped(tmp_path):
     [
         (["method=l2rw"], False, 8, "method: 'l2rw' trains in one process, takes another method under torchrun."),
         (["influence.scope=all"], True, 8, "influence.scope: got 'all', takes last under torchrun"),
+        (["distillation.hidden=1"], True, 8, "distillation.hidden: got 1, takes 0 under torchrun"),
         (
             ["student.optim.batch_size=33"],
             True,
