@@ -7,7 +7,7 @@ from kdaif import sweep as module
 from kdaif.config import UserError
 from kdaif.jobs.grid import cells
 from kdaif.methods import METHODS as ALL
-from kdaif.runs import list_runs, new_run, open_run
+from kdaif.runs import Taken, list_runs, new_run, open_run
 from kdaif.sweep import summarise, sweep
 from tests.small import small
 
@@ -177,6 +177,19 @@ def test_who_is_second_to_make_a_run_takes_the_first_ones(config, monkeypatch):
     monkeypatch.setattr(module, "claim", lambda cell: new_run(cell).write_status(state="interrupted"))
     (line,) = sweep(config, methods=["ce"], noise=[0.3], seeds=[0]).rows
     assert [summary.id for summary in list_runs()] == [line["run_id"]]
+
+
+def test_who_is_second_to_train_a_run_waits_for_its_result(config, monkeypatch):
+    stopped = new_run(sweep_cell(config))
+    stopped.write_status(state="interrupted")
+
+    def finished_by_another(run, *_):
+        run.write_result({**row("ce", 0.3, 0.5), "run_id": run.id, "seed": 0})
+        run.write_status(state="done")
+        raise Taken("run: it is done.")
+
+    monkeypatch.setattr(module, "train", finished_by_another)
+    assert [line["run_id"] for line in sweep(config, methods=["ce"], noise=[0.3], seeds=[0]).rows] == [stopped.id]
 
 
 def sweep_cell(config):

@@ -70,6 +70,17 @@ def test_a_done_run_goes_before_a_newer_one_that_was_stopped():
     assert jobs.standing(small("seed=7")) is None
 
 
+def test_a_run_that_somebody_has_just_begun_is_taken_without_a_ticket(started):
+    run = new_run(small())
+    with run.hold():  # it still reads queued
+        assert jobs.submit(small()) == run
+        assert jobs.tickets.prepare_all([small(), small()]) == [run, run]
+    assert tickets() == {}
+    jobs.cancel(run)
+    assert jobs.tickets.prepare_all([small()]) == [run]
+    assert (run.status().state, tickets()) == ("queued", {})  # it waits for whoever asked
+
+
 def test_a_claim_makes_a_run_only_where_none_stands():
     run = jobs.claim(small())
     assert run is not None
