@@ -26,7 +26,7 @@ SETS = ("student.optim.batch_size=33", "student.optim.epochs=5", "influence.mapp
 def torchrun(*words: str, cache: Path) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "KDAIF_CACHE": str(cache), "OMP_NUM_THREADS": str(torch.get_num_threads())}
     return subprocess.run(
-        [*TORCHRUN, *words], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False
+        [*TORCHRUN, *words], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=400, check=False
     )
 
 
