@@ -54,7 +54,6 @@ PAGES: dict[str, dict[str, Change]] = {
     },
     "robustness": {
         "tab": lambda app, n: keep(app, "ranked", ("Stability over seeds", "Figures", "Ranks between two runs")[n]),
-        "run": lambda app, n: app.selectbox(key="run").select_index((1, 0, 2)[n]),
     },
     "compare": {
         "tab": lambda app, n: keep(app, "compared", ("Confusions", "Ranks", "Size and speed")[n]),

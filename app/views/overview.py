@@ -13,6 +13,7 @@ from app.ui.opening import opening
 from app.ui.progress import demo_button, live_progress, something_lives
 from app.ui.sentences import overview_sentence
 from app.ui.store import runs_frame, samples_of
+from kdaif.config import UserError
 from kdaif.runs import Run, list_runs, open_run
 from kdaif.runs.tables import method_table, rows, verdict_counts
 
@@ -52,7 +53,7 @@ def report(frame: pd.DataFrame) -> None:
     best = methods[methods["method"] == "kd-aif"].sort_values("mean")["label"].tail(1)
     weighted = runs[runs["label"].isin(best) & (runs["state"] == "done")]
     run = open_run(weighted["run_id"].iloc[0]) if len(weighted) else None
-    table = samples_of(run, run.epochs()[-1]) if run else None
+    table = sound_samples(run) if run else None
     counts = verdict_counts(table) if table is not None else None
     with head:
         sentence = overview_sentence(methods, counts) if len(methods) else "No run of this experiment has finished yet."
@@ -66,6 +67,15 @@ def report(frame: pd.DataFrame) -> None:
         runs_list(frame)
     if run and table is not None:
         worst(run, table)
+
+
+def sound_samples(run: Run) -> pd.DataFrame | None:
+    """The samples after the last epoch; a sentence in their place where a file is damaged."""
+    try:
+        return samples_of(run, run.epochs()[-1])
+    except UserError as error:
+        st.error(str(error), icon=":material/error:")
+        return None
 
 
 def gains(methods: pd.DataFrame) -> None:
@@ -143,7 +153,8 @@ def worst(run: Run, table: pd.DataFrame) -> None:
     def pick(row: int) -> None:
         st.switch_page("views/samples.py", query_params={"run": run.id, "sample": str(row)})
 
-    gallery({"Most harmful samples": table.sort_values("rank").head(WORST)}, run.inputs(), None, "worst", pick, WORST)
+    most = table[table["rank"] < WORST].sort_values("rank")  # to sort the whole of a million takes a second
+    gallery({"Most harmful samples": most}, run.inputs(), None, "worst", pick, WORST)
 
 
 def broken_folders() -> None:

@@ -322,9 +322,21 @@ def list_runs(root: Path | None = None) -> list[RunSummary]:
 
 def _summary(run: Run) -> RunSummary:
     try:
-        return RunSummary(run.id, run.path, run.config(), run.status(), run.result())
+        summary = RunSummary(run.id, run.path, run.config(), run.status(), run.result())
+        _check_recorded(run, summary.status)
     except UserError as error:
         return RunSummary(run.id, run.path, error=str(error))
+    return summary
+
+
+def _check_recorded(run: Run, status: Status | None) -> None:
+    """Raises `UserError` for a run that says it has recorded epochs, and holds none, or not the samples they are of."""
+    if status is None or status.epoch == 0:
+        return
+    if not (run.path / "samples.parquet").is_file():
+        raise UserError(f"run: {run.path} is half a run: its samples.parquet is missing.")
+    if not any((run.path / "epochs").glob("epoch=?????.parquet")):
+        raise UserError(f"run: {run.path} is half a run: its epochs are missing.")
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:

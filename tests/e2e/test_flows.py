@@ -16,8 +16,10 @@ from playwright.sync_api import Page, expect
 from kdaif.runs import Run, new_run, open_run
 from kdaif.runs.slices import MARKED, read_slice
 from kdaif.runs.tables import sample_table
+from kdaif.train import train_new
 from tests.e2e.server import dashboard
 from tests.e2e.test_dashboard import SHORT, go, in_url, visit
+from tests.sentences import small_text, write_sentences
 from tests.small import small
 
 pytestmark = pytest.mark.e2e
@@ -100,3 +102,41 @@ def test_a_killed_run_reads_interrupted_by_itself(page: Page, tmp_path: Path):
             trainer.wait()
         expect(page.locator(".st-key-live")).to_have_count(0, timeout=15_000)
         assert run.status().state == "interrupted"
+
+
+def test_the_words_of_a_sentence_are_coloured_in_the_panel_and_in_the_list(
+    page: Page, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("KDAIF_CACHE", str(tmp_path / "cache"))
+    train_new(small_text(write_sentences(tmp_path / "films"), "teacher.optim.epochs=4"))
+    with dashboard(tmp_path / "cache") as address:
+        visit(page, address, "samples")
+        tile = page.locator("button.tile").nth(1)
+        sentence = tile.locator(".sentences p").inner_text()
+        tile.click()
+        in_url(page, "sample=")
+        page.get_by_role("radio", name="Words").click()
+        page.get_by_role("button", name="Explain").click()
+        coloured = page.locator("button.tile .painted")
+        expect(coloured).to_have_text(sentence, **LONG)
+        expect(coloured.locator(".for, .against").first).to_be_visible(**SHORT)
+        expect(page.get_by_role("group", name="in the eyes of the teacher")).to_have_text(sentence, **SHORT)
+        expect(page.get_by_text("special tokens +0.00").first).to_be_visible(**SHORT)
+        page.goto("about:blank")  # before the server ends, which the page would complain of
+
+
+def test_a_foreign_folder_and_half_a_run_are_said_and_break_nothing(page: Page, home: Path, tmp_path: Path):
+    cache = Path(shutil.copytree(home, tmp_path / "cache"))
+    sound = next((cache / "runs").iterdir()).name
+    (cache / "runs" / "20990101-000000-holiday-photos").mkdir()
+    half = Path(shutil.copytree(cache / "runs" / sound, cache / "runs" / "20990101-000001-half"))
+    (half / "samples.parquet").unlink()
+    with dashboard(cache) as address:
+        visit(page, address)
+        page.get_by_text("2 folders among the runs could not be read").click()
+        expect(page.get_by_text("holiday-photos holds no config.json")).to_be_visible(**SHORT)
+        expect(page.get_by_text("is half a run: its samples.parquet is missing.")).to_be_visible(**SHORT)
+        for title in ("Samples", "Dynamics", "Robustness", "Compare", "Experiments", "SAFE card"):
+            go(page, title)
+            expect(page.get_by_role("alert")).to_have_count(0)
+        page.goto("about:blank")
