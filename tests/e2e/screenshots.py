@@ -24,6 +24,7 @@ def settle(page: Page) -> None:
     page.wait_for_selector("h2", timeout=120_000)
     for waiting in ("stStatusWidget", "stSkeleton"):
         page.wait_for_function(f"() => !document.querySelector('[data-testid={waiting}]')", timeout=120_000)
+    page.wait_for_function("() => [...document.images].every(image => image.complete)", timeout=120_000)
     page.wait_for_timeout(1000)  # fonts and the charts' own drawing
 
 
