@@ -141,6 +141,8 @@ class InfluenceConfig(Section):
     """How influence is measured and what it does."""
 
     source: str = "both"  # whose parameters it is taken in: teacher, student, both
+    # retrained: once more, without the samples that it finds harmful, where it was trained here on given labels
+    teacher: Literal["frozen", "retrained"] = "retrained"
     update: str = "lagged"  # online, lagged, periodic, two_phase
     scope: Literal["last", "all"] = "last"  # last layer, or all layers
     # the labels of the validation target: teacher (its own), agreed (given ones that it agrees with), given

@@ -23,24 +23,28 @@ from kdaif.baselines import L2RW, MetaWeightNet, SmallLoss, aum, check_meta, con
 from kdaif.config import RunConfig, UserError
 from kdaif.data import Dataset
 from kdaif.distill import OF_NUMBERS
+from kdaif.reteach import lesson
+from kdaif.teacher import Lesson
 from kdaif.weighting import Setting, Weighting, check_oracle, oracle, uniform
 
 
 @dataclass(frozen=True)
 class Method:
-    """Whether a teacher is needed, what makes the weights, and what must hold before anything is trained."""
+    """Whether a teacher is needed, what makes the weights, what must hold before anything is trained, and what the teacher is to
+    learn in a second training (None: nothing else)."""
 
     teacher: bool
     weighting: Callable[[Setting], Weighting]
     check: Callable[[RunConfig, Dataset], None] = lambda config, dataset: None
     spreads: bool = True  # whether several processes can share its training steps
     numbers: bool = True  # whether labels may be numbers
+    lesson: Callable[[Setting], Lesson | None] = lambda setting: None
 
 
 METHODS: dict[str, Method] = {
     "ce": Method(teacher=False, weighting=uniform),
     "kd": Method(teacher=True, weighting=uniform),
-    "kd-aif": Method(teacher=True, weighting=AdaptiveWeights, check=check_adaptive),
+    "kd-aif": Method(teacher=True, weighting=AdaptiveWeights, check=check_adaptive, lesson=lesson),
     "small-loss": Method(teacher=True, weighting=SmallLoss),
     "aum": Method(teacher=True, weighting=aum, numbers=False),
     "confident-learning": Method(teacher=True, weighting=confident_learning, numbers=False),

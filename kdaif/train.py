@@ -1,6 +1,6 @@
 """One run, from its config to a finished run folder.
 
-    data -> teacher -> weights (by method) -> student, epoch by epoch -> result
+    data -> teacher (-> again, without what it finds harmful) -> weights (by method) -> student, epoch by epoch -> result
 
 All figures are of the last epoch; the best validation epoch is reported beside it, never chosen by test accuracy.
 A run that is stopped goes on from its last checkpoint and ends as it would have ended. Under torchrun several processes train one
@@ -31,7 +31,7 @@ from kdaif.metrics.detection import auroc
 from kdaif.optim import make_optimizer
 from kdaif.outside import rank
 from kdaif.runs import Run, Taken, cache_root, new_run, save_inputs
-from kdaif.teacher import find_teacher, train_teacher
+from kdaif.teacher import Teacher, find_teacher, train_teacher
 from kdaif.weighting import Setting, Step, Weighting
 
 NUMBER_ACCURACY = "Pearson's correlation"  # what stands as accuracy where labels are numbers
@@ -133,11 +133,12 @@ class _Training:
         self.run, self.callback = run, callback
         if not rank():
             self._describe()
-        with self.accelerator.main_process_first():  # it trains the teacher; the others find it trained
-            if self.teacher is not None and not self.teacher.ready:
-                began = time.monotonic()
-                self.teacher = train_teacher(self.teacher, self.config, self.dataset, self.accelerator, callback)
-                run.add_provenance(teacher_seconds=time.monotonic() - began)
+        if self.teacher is not None:
+            self.teacher = self._taught(self.teacher, "teacher_seconds")
+            lesson = parallel.said_by_first(lambda: self.method.lesson(self._setting()))
+            if lesson is not None:
+                again = find_teacher(self.config, self.dataset, self.data_root, self.device, lesson)
+                self.teacher = self._taught(again, "teacher_again_seconds")
         self.teacher_says = self._teacher_opinions()
         self.teacher_logits = self._teacher_logits()
         self.weighting = self._weighting()
@@ -145,6 +146,16 @@ class _Training:
         self._fit_student("student", self.run.checkpoint_dir / "last.pt")
         self._save(self.student, self.run.student_path)
         return parallel.said_by_first(self._result)
+
+    def _taught(self, teacher: Teacher, spent: str) -> Teacher:
+        """The teacher when it is trained; the run's provenance says how long that took, where it had to be done."""
+        if teacher.ready:
+            return teacher
+        with self.accelerator.main_process_first():  # it trains the teacher; the others find it trained
+            began = time.monotonic()
+            trained = train_teacher(teacher, self.config, self.dataset, self.accelerator, self.callback)
+            self.run.add_provenance(**{spent: time.monotonic() - began})
+        return trained
 
     def _new_student(self) -> nn.Module:
         torch.manual_seed(self.config.seed)
@@ -239,10 +250,12 @@ class _Training:
             return None
         return teacher_logits(self.teacher.model, self.teacher.path, self.config, self.dataset, str(self.device))
 
-    def _weighting(self) -> Weighting:
+    def _setting(self) -> Setting:
         teacher = self.teacher.model if self.teacher else None
-        setting = Setting(self.config, self.dataset, self.student, teacher, self._batches, self.device)
-        weighting = self.method.weighting(setting)
+        return Setting(self.config, self.dataset, self.student, teacher, self._batches, self.device)
+
+    def _weighting(self) -> Weighting:
+        weighting = self.method.weighting(self._setting())
         # spent before the first epoch, so no part of its overhead
         self.run.add_provenance(scoring_seconds=weighting.seconds)
         weighting.seconds = 0.0
