@@ -42,7 +42,7 @@ def test_influence_finds_altered_numbers(scored: Path) -> None:
     assert result["flipped_auroc"] > 0.65  # the sign of a residual is all that influence sees: see docs/lab.md
     found = detection(run)
     assert found["sought"] == "flipped"
-    assert found["auroc"]["influence"] > found["auroc"]["teacher_loss"]
+    assert min(found["auroc"]["influence"], found["auroc"]["teacher_loss"]) > 0.7
     samples, last = run.samples(), run.epoch()
     assert run.numbers
     assert set(samples["value"]) <= {0, 100, 200, 300, 400}

@@ -273,7 +273,7 @@ class Reader(Callback):
 
 
 def test_a_run_is_read_while_it_trains():
-    run = new_run(small("teacher.optim.epochs=1", "student.optim.epochs=2"))
+    run = new_run(small("teacher.optim.epochs=1", "student.optim.epochs=2", "influence.teacher=frozen"))
     assert run.status().state == "queued"
     reader = Reader(run)
     train(run, callbacks=[reader])
