@@ -2,8 +2,8 @@
 
 A teacher that learnt from wrong labels believes many of them, and hands them on. Once it has said which samples are harmful, a
 second one of the same recipe learns without these: from its predecessor's label in their place, as far as that is sure of it. It
-then takes over, as teacher and as source of influence. Harmful means for all classes here, however narrow the run's own target. On data in
-which no sample is harmful the first one stays, at no cost.
+then takes over, as teacher and as source of influence. Harmful means for all classes here, however narrow the run's own target.
+Where no sample is harmful the first one stays, at no cost.
 (Self-training on one's own filtered labels: Lee 2013, "Pseudo-label"; Xie et al., arXiv 1911.04252.)
 """
 
