@@ -45,7 +45,7 @@ def classes_figure(accuracies: pd.DataFrame) -> go.Figure:
     figure.update_layout(uniformtext={"minsize": 11, "mode": "show"})
     figure.update_yaxes(title="points over the reference", zeroline=True)
     figure.update_xaxes(showgrid=False, type="category")
-    return styled(figure, height=205 if len(others) == 1 else 190 + 20 * len(others), legend=len(others) > 1)
+    return styled(figure, height=max(205, 165 + 20 * len(others)), legend=len(others) > 1)
 
 
 def confusion(run: Run) -> pd.DataFrame:
