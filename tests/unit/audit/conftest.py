@@ -12,10 +12,11 @@ from tests.unit.audit.tiny import TINY
 
 @pytest.fixture(scope="session")
 def done(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
-    """A finished run that acted on its teacher's influence alone."""
+    """A finished run that acted on its first teacher's influence alone."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("KDAIF_CACHE", str(tmp_path_factory.mktemp("audited")))
-        result = train_new(small("teacher.optim.epochs=12", "influence.source=teacher"))
+        first = "influence.teacher=frozen"
+        result = train_new(small("teacher.optim.epochs=12", "influence.source=teacher", first))
         yield open_run(Path(result["run_dir"]))
 
 
