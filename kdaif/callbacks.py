@@ -25,7 +25,7 @@ HEARTBEAT_SECONDS = 5.0
 class Moment:
     """Where a run stands."""
 
-    stage: str = ""  # teacher, phase 1, student
+    stage: str = ""  # teacher, teacher again, scoring run 1, student
     epoch: int = 0  # of this stage, 1 = first
     epochs: int = 0
     step: int = 0  # of this epoch

@@ -42,7 +42,8 @@ def test_hooks_come_in_order_for_every_stage():
         small("teacher.optim.epochs=1", "student.optim.epochs=2", "influence.update=two_phase"), callbacks=[diary]
     )
     scoring, student = stage("scoring run 1", 2, 4), stage("student", 2, 4)
-    assert diary.lines == [*stage("teacher", 1, 4), *scoring, *student, ("close",)]
+    teachers = *stage("teacher", 1, 4), *stage("teacher again", 1, 4)
+    assert diary.lines == [*teachers, *scoring, *student, ("close",)]
 
 
 def test_several_are_called_in_order():
