@@ -90,7 +90,7 @@ def test_train_in_a_shell(tmp_path):
     progress = done.stderr.splitlines()
     assert progress[3].startswith("kd-aif, seed 0 · teacher: epoch 4 of 4")
     assert progress[-1].startswith("kd-aif, seed 0 · student: epoch 3 of 3  validation accuracy")
-    assert len(progress) == 4 + 3  # and no warning of anybody
+    assert len(progress) == 4 + 4 + 3  # the teacher twice, and no warning of anybody
 
 
 def test_train_a_file_with_changes(said, tmp_path):
