@@ -25,12 +25,12 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
-    """A small run that was really trained, on 250 digits with 30 % flipped labels; see tests/small.py."""
+    """A small run that was really trained, on 250 digits with 30 % flipped labels, by one teacher; see tests/small.py."""
     from kdaif.train import train_new
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("KDAIF_CACHE", str(tmp_path_factory.mktemp("trained")))
-        yield open_run(Path(train_new(small("teacher.optim.epochs=12"))["run_dir"]))
+        yield open_run(Path(train_new(small("teacher.optim.epochs=12", "influence.teacher=frozen"))["run_dir"]))
 
 
 @pytest.fixture(scope="session")

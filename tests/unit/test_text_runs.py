@@ -25,7 +25,8 @@ def trained(source: Path | str, *sets: str, root: Path | None = None) -> tuple[R
 def test_every_glue_task_trains_from_200_rows(tmp_path: Path, task: str) -> None:
     short = ["data.max_tokens=48", "teacher.optim.epochs=1", "student.optim.epochs=1"]
     run, result = trained(f"glue/{task}", *short, root=write_glue(tmp_path, task))
-    assert 0 <= result["test_accuracy"] <= 1
+    least = -1 if task == "stsb" else 0  # Pearson's correlation stands there for accuracy
+    assert least <= result["test_accuracy"] <= 1
     for name in GLUE[task].figures:
         assert -1 <= result[f"test_{name}"] <= 1
         assert f"teacher_test_{name}" in run.provenance()
