@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # CIFAR-10, 20,000 images, 3 seeds: the effect on the student at 0, 20, 40 and 60 % symmetric noise, and detection at 10 to 60 %.
-# Hours on 2 cores: 39 students of 4 to 7 minutes, 15 teachers of 5 to 7, and the audits. The argument is the folder of data sets.
+# Hours on 2 cores: 39 students of 4 to 7 minutes, 15 teachers of 5 to 7, as many more trained again where samples are harmful, and the audits. The argument is the folder of data sets.
 #   bash experiments/noise_cifar10.sh DATA > noise_cifar10.txt
 set -euo pipefail
 data=$1

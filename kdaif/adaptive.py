@@ -113,9 +113,10 @@ class AdaptiveWeights:
         self.apply = APPLY[influence.apply_to]
         train, validation = setting.dataset.train, setting.dataset.validation
         self.task = task_of(train.labels)
-        predictions = self.task.says(self.teacher_says(train))
+        self.teacher_logits = self._teacher_says(train)
+        predictions = self.task.says(self.teacher_logits)
         disputed = CORROBORATE[influence.corroborate](predictions, train.labels.to(setting.device))
-        said = self.teacher_says(validation).cpu()
+        said = self._teacher_says(validation).cpu()
         self.validation = labelled(influence.validation, validation, self.task.says(said))
         in_use = torch.from_numpy(np.isin(validation.ids, self.validation.ids))
         self.target = select(influence.target, self.validation, setting.dataset.classes, said[in_use])
@@ -198,7 +199,7 @@ class AdaptiveWeights:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.weights.load_state_dict(state)
 
-    def teacher_says(self, split: Split) -> Tensor:
+    def _teacher_says(self, split: Split) -> Tensor:
         """The teacher's logits, in the split's order."""
         assert self.setting.teacher is not None
         return predict(self.setting.teacher, self.setting.ordered(split)).clone()

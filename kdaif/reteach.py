@@ -25,6 +25,5 @@ def lesson(setting: Setting) -> Lesson | None:
     weight = first.weights.table.weight.clamp_max(1.0)
     if bool((weight == 1).all()):
         return None
-    said = first.teacher_says(setting.dataset.train)
-    trust = (1 - weight) * first.task.trust(said)
-    return Lesson(weight.cpu(), first.task.says(said).cpu(), trust.cpu())
+    trust = (1 - weight) * first.task.trust(first.teacher_logits)
+    return Lesson(weight.cpu(), first.task.says(first.teacher_logits).cpu(), trust.cpu())

@@ -32,8 +32,9 @@ class Rows(NamedTuple):
 
 Directions = Mapping[str, Tensor | Rows]  # parameter name -> (directions, *shape of the parameter)
 Share = Float[Tensor, "directions batch"]
-# (layer, input, loss gradient in the output, directions by local name, train mode); a parameter that has none is left out
-Rule = Callable[[Any, Tensor, Tensor, Mapping[str, Any], bool], Share]
+Own = Mapping[str, Any]  # the directions of one layer by local name; a parameter that has none is left out
+# (layer, input, loss gradient in the output, directions, train mode)
+Rule = Callable[[Any, Tensor, Tensor, Own, bool], Share]
 
 # numbers in the sample gradients held at once, to stay in a processor's cache (and under 4 MiB an array, above which the system
 # is asked for fresh memory each time); 16 times as many on a GPU
@@ -41,7 +42,7 @@ CHUNK = 5 * 2**18
 FEW = 4  # input channels up to which a convolution's patches are laid out
 
 
-def _linear(layer: nn.Linear, x: Tensor, g: Tensor, v: Mapping[str, Any], training: bool) -> Share:
+def _linear(layer: nn.Linear, x: Tensor, g: Tensor, v: Own, training: bool) -> Share:
     x, g = (t.flatten(1, -2) if t.dim() > 2 else t[:, None] for t in (x, g))  # (batch, positions, features)
     shares = [_gathered(g.sum(1), v["bias"])] if "bias" in v else []
     if "weight" in v:
@@ -55,9 +56,7 @@ def _linear(layer: nn.Linear, x: Tensor, g: Tensor, v: Mapping[str, Any], traini
     return torch.stack(shares).sum(0)
 
 
-def _conv(
-    layer: nn.Conv1d | nn.Conv2d | nn.Conv3d, x: Tensor, g: Tensor, v: Mapping[str, Any], training: bool
-) -> Share:
+def _conv(layer: nn.Conv1d | nn.Conv2d | nn.Conv3d, x: Tensor, g: Tensor, v: Own, training: bool) -> Share:
     shares = [_gathered(_per_channel(g), v["bias"])] if "bias" in v else []
     if "weight" in v:
         weights = v["weight"]
@@ -110,7 +109,7 @@ def padded(layer: nn.Conv1d | nn.Conv2d | nn.Conv3d, x: Tensor) -> Tensor:
     return F.pad(x, layer._reversed_padding_repeated_twice, mode=mode)
 
 
-def _embedding(layer: nn.Embedding, x: Tensor, g: Tensor, v: Mapping[str, Any], training: bool) -> Share:
+def _embedding(layer: nn.Embedding, x: Tensor, g: Tensor, v: Own, training: bool) -> Share:
     if layer.padding_idx is not None:  # autograd gives the padding row no gradient
         g = g * (x != layer.padding_idx)[..., None]
     weights = v["weight"]
@@ -119,9 +118,7 @@ def _embedding(layer: nn.Embedding, x: Tensor, g: Tensor, v: Mapping[str, Any], 
     return torch.stack([_moved(F.embedding(x, weight), g) for weight in weights])
 
 
-def _batch_norm(
-    layer: nn.BatchNorm1d | nn.BatchNorm2d, x: Tensor, g: Tensor, v: Mapping[str, Any], training: bool
-) -> Share:
+def _batch_norm(layer: nn.BatchNorm1d | nn.BatchNorm2d, x: Tensor, g: Tensor, v: Own, training: bool) -> Share:
     if training or layer.running_mean is None:  # no running statistics handed in, so none are moved
         normal = F.batch_norm(x, None, None, training=True, eps=layer.eps)
     else:
@@ -129,16 +126,16 @@ def _batch_norm(
     return _affine(normal, g, v, _per_channel)
 
 
-def _group_norm(layer: nn.GroupNorm, x: Tensor, g: Tensor, v: Mapping[str, Any], training: bool) -> Share:
+def _group_norm(layer: nn.GroupNorm, x: Tensor, g: Tensor, v: Own, training: bool) -> Share:
     return _affine(F.group_norm(x, layer.num_groups, eps=layer.eps), g, v, _per_channel)
 
 
-def _layer_norm(layer: nn.LayerNorm, x: Tensor, g: Tensor, v: Mapping[str, Any], training: bool) -> Share:
+def _layer_norm(layer: nn.LayerNorm, x: Tensor, g: Tensor, v: Own, training: bool) -> Share:
     normal = F.layer_norm(x, layer.normalized_shape, eps=layer.eps)
     return _affine(normal, g, v, lambda t: t.reshape(len(t), -1, *layer.normalized_shape).sum(1))
 
 
-def _affine(normal: Tensor, g: Tensor, v: Mapping[str, Any], gather: Callable[[Tensor], Tensor]) -> Share:
+def _affine(normal: Tensor, g: Tensor, v: Own, gather: Callable[[Tensor], Tensor]) -> Share:
     """Scale and shift behind a normalisation, which is used up; `gather` sums over the positions that share them."""
     shares = [_gathered(gather(normal.mul_(g) if name == "weight" else g), part) for name, part in v.items()]
     return torch.stack(shares).sum(0)
