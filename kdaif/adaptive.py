@@ -202,7 +202,8 @@ class AdaptiveWeights:
     def _teacher_says(self, split: Split) -> Tensor:
         """The teacher's logits, in the split's order."""
         assert self.setting.teacher is not None
-        return predict(self.setting.teacher, self.setting.ordered(split)).clone()
+        with self.setting.autocast():
+            return predict(self.setting.teacher, self.setting.ordered(split)).clone()
 
     def _score_with_teacher(self) -> Tensor:
         """The t-statistic of each training sample's influence in the teacher's parameters, mean over the views."""
@@ -221,19 +222,22 @@ class AdaptiveWeights:
         folds = min(FOLDS, len(labels))
         batches = list(zip(view(inputs).tensor_split(folds), labels.tensor_split(folds), strict=True))
         curved = [(view(seen), given) for _, (seen, given) in self._pairs(self.validation)]
-        probe = make_probe(
-            teacher,
-            self.criterion,
-            batches,
-            scope=influence.scope,
-            preconditioner=influence.preconditioner,
-            damping=influence.damping,
-            curvature=None if influence.target == "all" else curved,
-        )
+        with self.setting.autocast():
+            probe = make_probe(
+                teacher,
+                self.criterion,
+                batches,
+                scope=influence.scope,
+                preconditioner=influence.preconditioner,
+                damping=influence.damping,
+                curvature=None if influence.target == "all" else curved,
+            )
         scored = criterion_at(influence.temperature)
         scores = torch.empty(len(self.setting.dataset.train), device=self.setting.device)
         for index, (seen, given) in self._pairs(self.setting.dataset.train):
-            scores[index] = probe(teacher, scored, (view(seen), given)).t.detach().to(scores.dtype)
+            with self.setting.autocast():
+                found = probe(teacher, scored, (view(seen), given)).t
+            scores[index] = found.detach().to(scores.dtype)
         return scores
 
     def _pairs(self, split: Split) -> Iterator[tuple[Tensor, tuple[Tensor, Tensor]]]:

@@ -75,9 +75,9 @@ class DataConfig(Section):
 class NoiseConfig(Section):
     """Noise put into labels or inputs for an experiment; known clean labels stay beside it for evaluation."""
 
-    kind: str = "none"  # none, symmetric, pair, instance, matrix, column; input: labels stay, images are damaged
-    rate: Share = 0.0  # share of samples whose label (symmetric, pair, instance) or image (input) changes
-    corruption: str = "gaussian"  # kind input: gaussian, blur, occlusion
+    kind: str = "none"  # none, symmetric, pair, instance, matrix, column; input: labels stay, inputs are damaged
+    rate: Share = 0.0  # share of samples whose label (symmetric, pair, instance) or input (input) changes
+    corruption: str = "gaussian"  # kind input: gaussian, blur, occlusion of images; drop of words
     matrix: tuple[tuple[float, ...], ...] | None = None  # kind matrix: row = true class, entries = P(given | true)
     file: str | None = None  # kind column: a parquet file with human labels, joined by row or by `key`
     column: str | None = None  # kind column: the column of noisy labels

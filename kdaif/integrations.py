@@ -105,7 +105,10 @@ class InfluenceTrainer(Trainer):
 
     def train(self, *args: Any, **options: Any) -> Any:
         """Scores the training samples with the teacher, then trains as a Trainer does."""
-        setting = Setting(self.recipe, self.splits, self.student, self.teacher, self._ordered, self.args.device)
+        autocast = self.accelerator.autocast
+        setting = Setting(
+            self.recipe, self.splits, self.student, self.teacher, self._ordered, self.args.device, autocast
+        )
         self.weighting = AdaptiveWeights(setting)
         try:
             return super().train(*args, **options)

@@ -252,7 +252,8 @@ class _Training:
 
     def _setting(self) -> Setting:
         teacher = self.teacher.model if self.teacher else None
-        return Setting(self.config, self.dataset, self.student, teacher, self._batches, self.device)
+        autocast = self.accelerator.autocast
+        return Setting(self.config, self.dataset, self.student, teacher, self._batches, self.device, autocast)
 
     def _weighting(self) -> Weighting:
         weighting = self.method.weighting(self._setting())

@@ -1,6 +1,7 @@
 """What a method does with the losses of a batch: the interface, and the weights that stay as they are."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -22,6 +23,9 @@ class Setting:
     teacher: nn.Module | None
     ordered: Callable[[Split], Batches]  # a split's samples once, without augmentation
     device: torch.device
+    autocast: Callable[[], AbstractContextManager[Any]] = (
+        nullcontext  # the precision of the training, for forward passes
+    )
 
     def whole(self, split: Split) -> tuple[Tensor, Tensor]:
         """Inputs and labels of a split, in its order, on the device."""

@@ -11,7 +11,7 @@ from kdaif.runs import Run
 PARTS = ("Accuracy", "Robustness", "Explainability", "Fairness", "Cost")
 WATTS = 65  # of the machine while it trains: a desktop processor; a data-centre GPU takes 300 to 700
 CORRELATED = "Pearson's correlation of predictions and test labels, which are numbers."
-DAMAGE: Mapping[str, str] = {"gaussian": "noise", "blur": "blur", "occlusion": "a cover"}
+DAMAGE: Mapping[str, str] = {"gaussian": "noise", "blur": "blur", "occlusion": "a cover", "drop": "left-out words"}
 
 
 def card_table(run: Run, watts: float) -> pd.DataFrame:
@@ -41,7 +41,7 @@ def _robustness(result: dict[str, Any], card: dict[str, Any]) -> list[tuple[Any,
         lines += [
             ("Robustness", f"RGR under {what}", figures["rgr"], "0–1, chance 0.5", "Rank graduation robustness: how far the "
              f"order of the probabilities survives {what} in the inputs."),
-            ("Robustness", f"Accuracy under {what}", figures["accuracy"], "share", f"Test accuracy when all inputs get {what}."),
+            ("Robustness", f"Accuracy under {what}", figures["accuracy"], "share", f"Test accuracy with {what} in all inputs."),
         ]  # fmt: skip
     return lines
 
@@ -50,12 +50,19 @@ def _explained(card: dict[str, Any]) -> list[tuple[Any, ...]]:
     parts = card.get("parts", [])
     if not parts:
         return []
+    what = (
+        "leaving out that one third of the words" if _of_text(card) else "covering that one of nine parts of the image"
+    )
     return [
-        ("Explainability", "Highest RGE", max(parts), "0–0.5", "Rank graduation explainability: how far covering that one of "
-         "nine parts of the image disorders the probabilities; 0 changes nothing, 0.5 everything."),
-        ("Explainability", "Mean RGE", sum(parts) / len(parts), "0–0.5", "The mean over the nine parts: low where no single "
-         "part decides."),
+        ("Explainability", "Highest RGE", max(parts), "0–0.5", f"Rank graduation explainability: how far {what} disorders the "
+         "probabilities; 0 changes nothing, 0.5 everything."),
+        ("Explainability", "Mean RGE", sum(parts) / len(parts), "0–0.5", "The mean over the parts: low where no single part "
+         "decides."),
     ]  # fmt: skip
+
+
+def _of_text(card: dict[str, Any]) -> bool:
+    return card.get("input") == "sentence"
 
 
 def _fairness(run: Run, card: dict[str, Any]) -> list[tuple[Any, ...]]:
@@ -70,7 +77,8 @@ def _fairness(run: Run, card: dict[str, Any]) -> list[tuple[Any, ...]]:
             ("Fairness", f"Worst class: {worst}", np.nanmin(accuracy), "share", "Test accuracy of the class that fares worst."),
         ]  # fmt: skip
     gap = card.get("fairness", {}).get("robustness_gap")
-    meaning = "RGR under noise of the steadiest class less that of the least steady; 0 is even."
+    damage = DAMAGE["drop" if _of_text(card) else "gaussian"]
+    meaning = f"RGR under {damage} of the steadiest class less that of the least steady; 0 is even."
     return [*lines, ("Fairness", "RGR gap", gap, "0–1", meaning)]
 
 
@@ -80,6 +88,7 @@ def _cost(
     seconds = result.get("seconds")
     student, teacher = facts.get("student_parameters"), facts.get("teacher_parameters")
     times = card.get("milliseconds", {})
+    item = "a sentence" if _of_text(card) else "an image"
     kept = run.student_path.stat().st_size / 1e6 if run.student_path.is_file() else None
     return [
         ("Cost", "Training time", seconds, "s", "Wall-clock time of the whole run, its teacher's training included if it was "
@@ -90,8 +99,8 @@ def _cost(
         ("Cost", "Of the teacher's", student / teacher if student and teacher else None, "share", "The student's parameters "
          "as a share of the teacher's."),
         ("Cost", "File", kept, "MB", "The student on disk."),
-        ("Cost", "Time an image", times.get("student"), "ms", f"In batches of 100 on {card.get('device', 'cpu')}."),
-        ("Cost", "Speed-up", times["teacher"] / times["student"] if times else None, "times", "The teacher's time an image "
+        ("Cost", f"Time {item}", times.get("student"), "ms", f"In batches of 100 on {card.get('device', 'cpu')}."),
+        ("Cost", "Speed-up", times["teacher"] / times["student"] if times else None, "times", f"The teacher's time {item} "
          "over the student's."),
     ]  # fmt: skip
 

@@ -5,8 +5,8 @@ from typing import Any
 import streamlit as st
 
 from app.ui.data_preview import model_sizes, preview_panel
-from app.ui.look import duration
-from app.ui.plan import FIRST, NOISE_KINDS, Plan, known_models, plan_of, preset_values
+from app.ui.look import duration, percent
+from app.ui.plan import DAMAGES, FIRST, NOISE_KINDS, OWN_RATE, Plan, known_models, plan_of, preset_values, read_matrix
 from kdaif import jobs
 from kdaif.config import UserError, presets
 from kdaif.estimate import Estimate, estimate
@@ -41,7 +41,7 @@ def launcher() -> None:
 
 def _values() -> dict[str, Any]:
     names = ("base", "source", "kind", "rates", "seeds", "methods", "student", "teacher", "epochs", "teacher_epochs")
-    return {name: st.session_state[PREFIX + name] for name in (*names, "root", "more")}
+    return {name: st.session_state[PREFIX + name] for name in (*names, "corruption", "matrix", "root", "more")}
 
 
 def _fields() -> None:
@@ -65,10 +65,19 @@ def _fields() -> None:
         st.selectbox(
             "Noise", list(NOISE_KINDS), format_func=NOISE_KINDS.__getitem__, key=PREFIX + "kind", help=meaning, **KEEP
         )
+    made = st.session_state[PREFIX + "kind"]
     with rates:
-        st.text_input("Rates", key=PREFIX + "rates", help="Shares of wrong labels, with commas between.", **KEEP)
+        meaning = "Shares of wrong labels, with commas between; a class matrix or a column of labels has its own."
+        st.text_input("Rates", key=PREFIX + "rates", help=meaning, disabled=made in OWN_RATE, **KEEP)
     with seeds:
         st.text_input("Seeds", key=PREFIX + "seeds", help="Whole numbers, with commas between.", **KEEP)
+    if made == "input":
+        meaning = "What happens to the chosen samples' inputs; their labels stay."
+        st.selectbox(
+            "Damage", list(DAMAGES), format_func=DAMAGES.__getitem__, key=PREFIX + "corruption", help=meaning, **KEEP
+        )
+    if made == "matrix":
+        _matrix()
     st.pills(
         "Methods",
         list(METHODS),
@@ -90,6 +99,27 @@ def _fields() -> None:
             help="One key=value a line, as for `--set` on the command line.",
             **KEEP,
         )
+
+
+def _matrix() -> None:
+    """The class matrix in use, and a field for the file of another."""
+    meaning = "A row for each true class: how likely each class is given in its place. Rows sum to 1; names around it may stay."
+    st.file_uploader("Class matrix", ["csv"], key="matrix_file", on_change=_take_matrix, help=meaning)
+    if error := st.session_state.get("matrix_error"):
+        st.error(error, icon=":material/error:")
+    if (matrix := st.session_state[PREFIX + "matrix"]) is not None:
+        wrong = 1 - sum(row[place] for place, row in enumerate(matrix)) / len(matrix)
+        st.caption(f"{len(matrix)} classes; {percent(wrong)} of the labels become wrong where all are as frequent.")
+
+
+def _take_matrix() -> None:
+    """Of the file that was just chosen; one that does not fit changes nothing."""
+    st.session_state["matrix_error"] = None
+    if (upload := st.session_state["matrix_file"]) is not None:
+        try:
+            st.session_state[PREFIX + "matrix"] = read_matrix(upload.name, upload.getvalue())
+        except UserError as error:
+            st.session_state["matrix_error"] = str(error)
 
 
 def _network(label: str, key: str, epochs: str) -> None:

@@ -1,6 +1,9 @@
 """The plan of a sweep: what the form of the Experiments page says, as a config and its grid. No widgets."""
 
+import csv
+import io
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,14 +12,23 @@ from typing import Any
 from kdaif.config import RunConfig, UserError, load_config, presets
 from kdaif.jobs.grid import SweepRecord, cells, numbers
 
-# kinds that a rate belongs to; a class matrix or a column of labels comes with a cloned run or `more`
 NOISE_KINDS: Mapping[str, str] = {
     "symmetric": "Symmetric: any other class",
     "pair": "Pair: the next class",
     "instance": "Instance: what looks alike",
-    "input": "Input: damaged images",
-    "matrix": "Class matrix of the config",
+    "input": "Input: damaged images or sentences",
+    "matrix": "Class matrix: from a file",
     "column": "Column of human labels",
+}
+OWN_RATE = (
+    "matrix",
+    "column",
+)  # how much is wrong is theirs to say; a column is named in `more`, or comes with a cloned run
+DAMAGES: Mapping[str, str] = {
+    "gaussian": "Noise in images",
+    "blur": "Blurred images",
+    "occlusion": "Covered images",
+    "drop": "Left-out words",
 }
 FIRST = "digits"  # the preset that the form opens with
 
@@ -45,6 +57,8 @@ def plan_of(values: Mapping[str, Any]) -> Plan:
         "data.source": values["source"],
         "noise.kind": values["kind"],
         "noise.rate": 0,
+        "noise.corruption": values["corruption"],
+        "noise.matrix": values["matrix"],
         "student.model": values["student"],
         "teacher.model": values["teacher"],
         "student.optim.epochs": values["epochs"],
@@ -60,7 +74,7 @@ def plan_of(values: Mapping[str, Any]) -> Plan:
     plan = Plan(
         config,
         list(values["methods"]),
-        numbers("Rates", values["rates"], float),
+        [0.0] if config.noise.kind in OWN_RATE else numbers("Rates", values["rates"], float),
         numbers("Seeds", values["seeds"], int),
         root,
     )
@@ -82,6 +96,8 @@ def form_values(config: RunConfig, data_root: str | None = None) -> dict[str, An
         "source": config.data.source,
         "kind": noise.kind if noise.kind in NOISE_KINDS else "symmetric",
         "rates": f"{noise.rate:g}",
+        "corruption": noise.corruption,
+        "matrix": noise.matrix,
         "seeds": str(config.seed),
         "methods": [config.method],
         "student": config.student.model,
@@ -100,6 +116,44 @@ def sweep_values(record: SweepRecord, data_root: str | None = None) -> dict[str,
         "rates": ", ".join(f"{rate:g}" for rate in record.noise),
         "seeds": ", ".join(map(str, record.seeds)),
     }
+
+
+def read_matrix(name: str, content: bytes) -> tuple[tuple[float, ...], ...]:
+    """A class matrix from a csv: a row of P(given | true) for every true class, with or without the classes' names around it.
+
+    Raises `UserError`, which calls the file `name`, for anything but a square of numbers whose rows sum to 1.
+    """
+    try:
+        rows = [row for row in csv.reader(io.StringIO(content.decode("utf-8-sig")), skipinitialspace=True) if any(row)]
+    except (UnicodeDecodeError, csv.Error):
+        raise UserError(f"Class matrix: {name} is no csv file, takes a row of numbers for each true class.") from None
+    if rows and not _is_number(rows[0][0]) and len(rows) + 1 != len(rows[0]):
+        rows = rows[1:]  # names above the columns
+    if rows and all(len(row) == len(rows) + 1 for row in rows):
+        rows = [row[1:] for row in rows]  # names beside the rows
+    if wrong := next((entry for row in rows for entry in row if not _is_number(entry)), None):
+        raise UserError(f"Class matrix: {name} holds {wrong!r}, takes numbers.")
+    matrix = tuple(tuple(map(float, row)) for row in rows)
+    if len(matrix) < 2 or any(len(row) != len(matrix) for row in matrix):
+        sizes = " or ".join(map(str, sorted({len(row) for row in matrix})))
+        raise UserError(
+            f"Class matrix: {name} has {len(matrix)} rows of {sizes or 0} numbers, takes as many as there are classes, both ways."
+        )
+    for place, row in enumerate(matrix):
+        if min(row) < 0:
+            raise UserError(f"Class matrix: row {place + 1} of {name} holds {min(row):g}, takes shares from 0 to 1.")
+        if abs(sum(row) - 1) > 1e-3:
+            raise UserError(
+                f"Class matrix: row {place + 1} of {name} sums to {sum(row):.4g}, takes shares that sum to 1."
+            )
+    return matrix
+
+
+def _is_number(entry: str) -> bool:
+    try:
+        return math.isfinite(float(entry))
+    except ValueError:
+        return False
 
 
 def known_models(sizes: Mapping[str, int] | None) -> list[str]:

@@ -96,8 +96,8 @@ def card_sentence(table: pd.DataFrame) -> str:
     said = f"The student is right in {reached} of the test samples"
     if (table["meaning"] == CORRELATED).any():
         said = f"The student's predictions correlate with the test labels to {reached}"
-    if "Accuracy under noise" in figures:
-        said += f", {percent(figures['Accuracy under noise'])} under noise"
+    if damaged := [name for name in figures if name.startswith("Accuracy under ")]:
+        said += f", {percent(figures[damaged[0]])} {damaged[0].removeprefix('Accuracy ')}"
     if (small := figures.get("Of the teacher's")) is not None:
         said += f", with {percent(small)} of the teacher's parameters"
     return f"{said}."

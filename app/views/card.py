@@ -21,7 +21,9 @@ def measured(run: Run) -> None:
     if run.status().state != "done":
         st.caption("Robustness, explainability and speed can be measured when the run is done.")
         return
-    meaning = "The student looks at 2,000 test samples, plain, damaged and partly covered; seconds to a minute."
+    meaning = (
+        "The student looks at 2,000 test samples, plain, damaged and without some of their parts; seconds to a minute."
+    )
     if not st.button(
         "Measure the rest", type="primary", icon=":material/play_arrow:", key="measure_card", help=meaning
     ):

@@ -1,5 +1,6 @@
 """From the data and noise sections of a config to a `Dataset`."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from kdaif.config import DataConfig, NoiseConfig, UserError, lookup
 from kdaif.data.columns import Found, class_names, descriptions, encode, find_columns, numbers
-from kdaif.data.corruption import CORRUPTIONS, corrupt
+from kdaif.data.corruption import corrupt, damage_of
 from kdaif.data.edits import edit
 from kdaif.data.images import decode, encoded
 from kdaif.data.noise import NOISE, NUMBER_NOISE, Target
@@ -18,9 +19,9 @@ from kdaif.data.sources import read_source
 from kdaif.data.split import Dataset, Scale, Split, channel_statistics
 from kdaif.data.splits import cut, long_tailed, subset
 from kdaif.data.tables import Source, Table
-from kdaif.data.text import read_sentences
+from kdaif.data.text import Sentences, read_sentences, tokenised
 
-IMAGES_ONLY = ("input", "instance")  # kinds of noise that need pixels
+IMAGES_ONLY = ("instance",)  # kinds of noise that need pixels
 NUMBER_FIGURES = ("pearson", "spearman")  # of labels that are numbers, where the source names none
 TEST_SHARE = 0.2  # of a source without a test split: cut with a fixed seed, so that its test split never changes
 
@@ -38,7 +39,6 @@ def load(data: DataConfig, noise: NoiseConfig, seed: int, data_root: Path | None
     if data_root is not None and not data_root.is_dir():
         raise UserError(f"--data-root: got {str(data_root)!r}, takes a folder that exists.")
     make_noisy = lookup(NOISE, noise.kind, "noise.kind")
-    damage = lookup(CORRUPTIONS, noise.corruption, "noise.corruption")
     if data.columns.given and noise.kind != "none":
         raise UserError(
             f"noise.kind: got {noise.kind!r}, takes none where data.columns.given names noisy labels already."
@@ -47,7 +47,8 @@ def load(data: DataConfig, noise: NoiseConfig, seed: int, data_root: Path | None
     columns = find_columns(source.train.rows, data.columns, source.columns)
     if columns.texts and noise.kind in IMAGES_ONLY:
         raise UserError(
-            f"noise.kind: got {noise.kind!r}, which is made for images; takes none, symmetric, pair, matrix or column for text."
+            f"noise.kind: got {noise.kind!r}, which is made for images; "
+            "takes none, symmetric, pair, matrix, column or input for text."
         )
     if columns.texts and data.augment != "none":
         raise UserError(f"data.augment: got {data.augment!r}, which is made for images; takes none for text.")
@@ -80,12 +81,9 @@ def load(data: DataConfig, noise: NoiseConfig, seed: int, data_root: Path | None
     )
     true = labels.true[train], labels.true[validation], labels.test[test]
     known = data.columns.given is not None or noise.kind != "none"
-    corrupted: list[Tensor | None] = [None, None, None]
+    corrupted: Sequence[Tensor | None] = (None, None, None)
     if noise.kind == "input":
-        rates = noise.rate, noise.rate if noise.validation else 0.0, 0.0
-        draws = [_stream("corruption", noise_seed, part) for part in range(3)]
-        pairs = [corrupt(*each) for each in zip(inputs, rates, [damage] * 3, draws)]
-        inputs, corrupted = tuple(images for images, _ in pairs), [which for _, which in pairs]
+        inputs, sentences, corrupted = _damaged(inputs, sentences, data, noise, noise_seed)
     train_says, test_says = (descriptions(table.rows, columns) for table in (source.train, source.test or source.train))
     said = train_says, train_says, test_says
     splits = [
@@ -222,6 +220,22 @@ def _read_images(
     images = [image for table, rows in places for image in encoded(table, column, rows)]
     refs = [table.refs[row] for table, rows in places for row in rows]
     return decode(images, refs, size).split([len(rows) for _, rows in places])
+
+
+def _damaged(
+    images: tuple[Tensor, ...], sentences: Sentences | None, data: DataConfig, noise: NoiseConfig, seed: int
+) -> tuple[tuple[Tensor, ...], Sentences | None, list[Tensor]]:
+    """Inputs of the splits, the sentences that they are made of, and whose were damaged."""
+    damage = damage_of(noise.corruption, text=sentences is not None)
+    rates = noise.rate, noise.rate if noise.validation else 0.0, 0.0
+    draws = [_stream("corruption", seed, part) for part in range(3)]
+    whole = sentences.texts if sentences else [part.numpy() for part in images]
+    found, which = zip(*(corrupt(*each) for each in zip(whole, rates, [damage] * 3, draws)))
+    corrupted = [torch.from_numpy(damaged) for damaged in which]
+    if sentences is None:
+        return tuple(map(torch.from_numpy, found)), None, corrupted
+    sentences = tokenised(found, sentences.vocabulary, data.max_tokens)
+    return tuple(sentences.tokens), sentences, corrupted
 
 
 def _numbers(places: list[tuple[Table, np.ndarray]], columns: Found, field: str) -> list[np.ndarray | None]:

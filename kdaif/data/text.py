@@ -75,9 +75,13 @@ def read_sentences(
     Raises `UserError` for a column that holds no words, a sample without a word, and a tokenizer that cannot be had.
     """
     texts = [_texts(table, columns.texts, rows) for table, rows in places]
-    vocabulary = _learnt(texts[0]) if tokenizer == OWN else _found(tokenizer)
+    return tokenised(texts, _learnt(texts[0]) if tokenizer == OWN else _found(tokenizer), max_tokens)
+
+
+def tokenised(texts: Sequence[np.ndarray], vocabulary: Vocabulary, max_tokens: int) -> Sentences:
+    """These sentences, each split (n, parts) and the first of them train, cut to `max_tokens` tokens."""
     encoded = [_encode(part, vocabulary, max_tokens) for part in texts]
-    return Sentences([tokens for tokens, _ in encoded], texts, vocabulary, encoded[0][1])
+    return Sentences([tokens for tokens, _ in encoded], list(texts), vocabulary, encoded[0][1])
 
 
 def lengths(tokens: Tokens) -> Int64[Tensor, "n"]:

@@ -3,6 +3,7 @@
 import pytest
 
 from app.ui.card import card_table, shown
+from app.ui.sentences import card_sentence
 from kdaif.card import measure_card
 from tests.app.test_detail_page import real as real
 from tests.app.test_pages import headline, opened
@@ -41,6 +42,22 @@ def test_the_measured_card_holds_its_figures_in_their_ranges(real):
     assert 0 <= found["RGR gap"] <= 1
     assert found["Time an image"] > 0
     assert found["Speed-up"] == pytest.approx(card["milliseconds"]["teacher"] / card["milliseconds"]["student"])
+
+
+def test_the_card_of_sentences_speaks_of_words():
+    run = digits_run("kd-aif", epochs=2)
+    damage = {"rgr": 0.9, "top": 0.8, "stays": 0.9, "accuracy": 0.75}
+    card = {"rga": 0.9, "robustness": {"drop": damage}, "parts": [0.1, 0.3, 0.2], "input": "sentence"}
+    run.write_notes(
+        "card", card | {"fairness": {"robustness_gap": 0.05}, "milliseconds": {"student": 1.0, "teacher": 2.0}}
+    )
+    table = card_table(run, 65)
+    found = figures(run)
+    assert (found["RGR under left-out words"], found["Accuracy under left-out words"]) == (0.9, 0.75)
+    assert (found["Highest RGE"], found["Mean RGE"]) == (0.3, pytest.approx(0.2))
+    assert (found["RGR gap"], found["Time a sentence"]) == (0.05, 1.0)
+    assert "75 % under left-out words" in card_sentence(table).replace("\u00a0", " ")
+    assert not table["meaning"].str.contains("image").any()
 
 
 def test_the_page_measures_at_a_button_and_then_shows_it(app, real):

@@ -1,13 +1,14 @@
 """The Experiments page, without a browser and without a worker."""
 
 import json
+import re
 
 import pytest
 from streamlit.testing.v1 import AppTest
 
 from app.ui import data_preview, launcher
 from app.ui.launcher import time_words
-from app.ui.plan import form_values, plan_of, preset_values, sweep_values
+from app.ui.plan import form_values, plan_of, preset_values, read_matrix, sweep_values
 from kdaif import jobs
 from kdaif.config import UserError
 from kdaif.estimate import Estimate
@@ -135,6 +136,42 @@ def test_the_data_are_shown_once_they_were_read(app, monkeypatch):
     assert "digits-cnn-small · 678 parameters" in student.options
 
 
+def chosen(app: AppTest, label: str, value: str) -> AppTest:
+    next(element for element in app.selectbox if element.label == label).set_value(value).run()
+    assert not app.exception
+    return app
+
+
+def test_a_class_matrix_is_uploaded_and_its_sweep_queued(app):
+    opened(app, PAGE)
+    chosen(app, "Noise", "matrix")
+    assert [error.value for error in app.error] == ["noise.kind 'matrix' needs noise.matrix."]
+    assert text_input(app, "Rates").disabled
+    app.file_uploader(key="matrix_file").upload("mixed.csv", b"0.5,0.6\n0.1,0.9\n", "text/csv").run()
+    assert app.error[0].value == "Class matrix: row 1 of mixed.csv sums to 1.1, takes shares that sum to 1."
+    rows = [[0.73 if row == column else 0.03 for column in range(10)] for row in range(10)]
+    lines = "\n".join(",".join(map(str, row)) for row in rows).encode()
+    app.file_uploader(key="matrix_file").upload("mixed.csv", lines, "text/csv").run()
+    assert not app.error
+    assert any(caption.value.startswith("10 classes; 27 % of the labels") for caption in app.caption)
+    app.button(key="queue").click().run()
+    (sweep,) = jobs.list_sweeps()
+    noise = open_run(sweep.runs[0]).config().noise
+    assert (noise.kind, noise.rate, sweep.noise) == ("matrix", 0, [0.0])
+    assert [list(row) for row in noise.matrix] == rows
+
+
+def test_the_damage_is_chosen_where_inputs_are_damaged(app):
+    opened(app, PAGE)
+    assert "Damage" not in [element.label for element in app.selectbox]
+    chosen(chosen(app, "Noise", "input"), "Damage", "blur")
+    chosen(app, "Noise", "pair")  # the field goes, and what was chosen stays
+    chosen(app, "Noise", "input")
+    app.button(key="queue").click().run()
+    noise = open_run(jobs.list_sweeps()[0].runs[-1]).config().noise
+    assert (noise.kind, noise.corruption, noise.rate) == ("input", "blur", 0.4)
+
+
 # --- the plan, without widgets ---------------------------------------------------------------------------------------
 
 
@@ -153,6 +190,38 @@ def test_a_cloned_run_keeps_every_setting():
 def test_a_cloned_sweep_is_the_sweep():
     record = jobs.submit_sweep(small(), methods=["kd", "ce"], noise=[0.0, 0.3], seeds=[1, 2])
     assert [jobs.standing(cell).id for cell in plan_of(sweep_values(record)).cells()] == record.runs
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"0.9,0.1\n0.2,0.8\n",
+        b"\xef\xbb\xbfcat, dog\r\n0.9, 0.1\r\n\r\n0.2, 0.8\r\n",
+        b",cat,dog\ncat,0.9,0.1\ndog,0.2,0.8\n",
+        b"cat,0.9,0.1\ndog,0.2,0.8\n",
+        b"given,0,1\n0,0.9,0.1\n1,0.2,0.8\n",
+    ],
+)
+def test_a_class_matrix_is_read_with_and_without_names(content):
+    assert read_matrix("m.csv", content) == ((0.9, 0.1), (0.2, 0.8))
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "m.csv has 0 rows of 0 numbers"),
+        (b"\xff\xfe\x00", "m.csv is no csv file"),
+        (b"0.9,0.1\n0.2,many\n", "m.csv holds 'many', takes numbers"),
+        (b"0.9,0.1\n0.2,nan\n", "m.csv holds 'nan', takes numbers"),
+        (b"0.9,0.1\n0.2,0.8\n0.5,0.5\n", "m.csv has 3 rows of 2 numbers"),
+        (b"0.9,0.1\n0.2\n", "m.csv has 2 rows of 1 or 2 numbers"),
+        (b"0.9,0.1\n-0.2,1.2\n", "row 2 of m.csv holds -0.2, takes shares"),
+    ],
+)
+def test_a_wrong_class_matrix_is_one_sentence(content, said):
+    with pytest.raises(UserError, match=f"^Class matrix: .*{re.escape(said)}") as error:
+        read_matrix("m.csv", content)
+    assert str(error.value).endswith(".")
 
 
 @pytest.mark.parametrize(

@@ -159,7 +159,7 @@ TRAIN: list[tuple[str, str]] = [
     ("distillation.loss=mse", "distillation.loss: got 'mse'"),
     ("data.augment=mixup", "data.augment: got 'mixup'"),
     ("noise.kind=salt", "noise.kind: got 'salt'"),
-    ("noise.kind=input noise.corruption=rain", "noise.corruption: got 'rain', takes one of blur, gaussian, occlusion"),
+    ("noise.kind=input noise.corruption=rain", "noise.corruption: got 'rain', takes one of blur, drop, gaussian, occlusion"),
     ("device=tpu", "device: got 'tpu', takes auto, cpu or cuda"),
     ("precision=int8", "precision: got 'int8'"),
     # combinations

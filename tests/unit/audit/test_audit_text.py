@@ -83,7 +83,12 @@ def test_directions_are_made_a_few_at_a_time(case: Case, monkeypatch: pytest.Mon
 
 def test_card_and_neighbours_take_sentences(case: Case) -> None:
     card = measure_card(case.run)
-    assert card["robustness"] == {}
+    assert set(card["robustness"]) == {"drop"}
+    assert 0.5 < card["robustness"]["drop"]["rgr"] < 1
+    assert len(card["parts"]) == 3
+    assert max(card["parts"]) > 0.01
+    assert 0 <= card["fairness"]["robustness_gap"] <= 1
+    assert card["input"] == "sentence"
     assert card["milliseconds"]["student"] > 0
     found = measure(case.run)
     assert len(found.held_words) == len(case.targets())

@@ -248,7 +248,7 @@ class TestBadInput:
             (
                 {},
                 {"kind": "input", "corruption": "rain"},
-                "noise.corruption: got 'rain', takes one of blur, gaussian, occl",
+                "noise.corruption: got 'rain', takes one of blur, drop, gaussian, occl",
             ),
             ({}, {"kind": "matrix", "matrix": [[1.0]]}, "noise.matrix: got 1 rows of 1 entries, takes 3 x 3"),
             ({}, {"kind": "column", "column": "worker", "file": "people.parquet"}, "noise.file: got 'people.parquet'"),

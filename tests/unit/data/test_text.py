@@ -88,12 +88,28 @@ class TestSplit:
         np.testing.assert_array_equal(part.rating_spread, train.rating_spread[train.flipped.numpy()])
         assert len(set(part.hashes())) == len(set(part.texts[:, 0]))
 
-    @pytest.mark.parametrize("kind", ["input", "instance"])
-    def test_noise_of_pixels_is_refused(self, tmp_path: Path, kind: str) -> None:
+    def test_noise_of_pixels_is_refused(self, tmp_path: Path) -> None:
         with pytest.raises(
-            UserError, match=rf"^noise.kind: got '{kind}', which is made for images; takes none, symmetric"
+            UserError, match=r"^noise\.kind: got 'instance', which is made for images; takes none, symmetric"
         ):
-            read(write_sentences(tmp_path), NoiseConfig(kind=kind, rate=0.1))
+            read(write_sentences(tmp_path), NoiseConfig(kind="instance", rate=0.1))
+
+    def test_input_noise_leaves_words_out_and_keeps_labels(self, tmp_path: Path) -> None:
+        folder = write_sentences(tmp_path)
+        whole, noise = read(folder), NoiseConfig(kind="input", corruption="drop", rate=0.4)
+        dataset = read(folder, noise)
+        for part, rate in (("train", 0.4), ("validation", 0.4), ("test", 0.0)):
+            ours, theirs = getattr(dataset, part), getattr(whole, part)
+            assert ours.corrupted.sum() == round(rate * len(ours))
+            assert np.array_equal((ours.texts != theirs.texts).any(axis=1), ours.corrupted.numpy())
+            assert torch.equal(lengths(ours.inputs) < lengths(theirs.inputs), ours.corrupted)
+            assert torch.equal(ours.labels, theirs.labels)
+        assert dataset.vocabulary.learnt() == whole.vocabulary.learnt()
+        assert read(folder, noise).train.texts.tolist() == dataset.train.texts.tolist()
+        with pytest.raises(
+            UserError, match=r"^noise\.corruption: got 'gaussian', which is made for images; takes drop"
+        ):
+            read(folder, NoiseConfig(kind="input", rate=0.4))
 
 
 class TestBatches:
