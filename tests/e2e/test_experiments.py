@@ -117,3 +117,25 @@ def test_two_browsers_two_servers_and_a_shell_on_one_folder_make_each_run_once(o
     assert {row["run_id"] for row in rows} == {summary.id for summary in summaries}
     asked = [json.loads(path.read_text())["runs"] for path in (cache / "sweeps").iterdir()]
     assert [sorted(runs) for runs in asked] == [sorted(summary.id for summary in summaries)] * 2
+
+
+def test_a_class_matrix_is_chosen_and_its_wrong_labels_are_looked_at(opened_browser, tmp_path):
+    """Every 3 and nothing else becomes an 8."""
+    rows = [[float(given == (8 if true == 3 else true)) for given in range(10)] for true in range(10)]
+    matrix = tmp_path / "threes.csv"
+    matrix.write_text("\n".join(",".join(map(str, row)) for row in rows))
+    with dashboard(tmp_path / "cache") as address:
+        page = opened(opened_browser, address)
+        page.get_by_role("combobox", name="Noise").click()
+        page.get_by_role("option", name="Class matrix").click()
+        expect(page.get_by_role("alert")).to_contain_text("needs noise.matrix", **LONG)
+        page.locator("input[type=file]").set_input_files(matrix)
+        expect(page.get_by_text("10 classes; 10 % of the labels")).to_be_visible(**LONG)
+        page.get_by_role("button", name="Look at the data").click()
+        expect(page.get_by_text("1,293 training, 144 validation and 360 test samples")).to_be_visible(**LONG)
+        settle(page)
+        captions = page.locator("[data-testid=stImageCaption]").all_inner_texts()
+        wrong = [caption for caption in captions if "→" in caption]
+        assert set(wrong) == {"8 → 3"}
+        assert len(captions) > len(wrong) >= 8
+        page.context.close()
