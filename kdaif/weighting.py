@@ -23,9 +23,8 @@ class Setting:
     teacher: nn.Module | None
     ordered: Callable[[Split], Batches]  # a split's samples once, without augmentation
     device: torch.device
-    autocast: Callable[[], AbstractContextManager[Any]] = (
-        nullcontext  # the precision of the training, for forward passes
-    )
+    # the precision of the training, for forward passes
+    autocast: Callable[[], AbstractContextManager[Any]] = nullcontext
 
     def whole(self, split: Split) -> tuple[Tensor, Tensor]:
         """Inputs and labels of a split, in its order, on the device."""

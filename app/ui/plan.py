@@ -20,10 +20,8 @@ NOISE_KINDS: Mapping[str, str] = {
     "matrix": "Class matrix: from a file",
     "column": "Column of human labels",
 }
-OWN_RATE = (
-    "matrix",
-    "column",
-)  # how much is wrong is theirs to say; a column is named in `more`, or comes with a cloned run
+# how much is wrong is theirs to say; a column is named in `more`, or comes with a cloned run
+OWN_RATE = ("matrix", "column")
 DAMAGES: Mapping[str, str] = {
     "gaussian": "Noise in images",
     "blur": "Blurred images",
@@ -131,8 +129,8 @@ def read_matrix(name: str, content: bytes) -> tuple[tuple[float, ...], ...]:
         rows = rows[1:]  # names above the columns
     if rows and all(len(row) == len(rows) + 1 for row in rows):
         rows = [row[1:] for row in rows]  # names beside the rows
-    if wrong := next((entry for row in rows for entry in row if not _is_number(entry)), None):
-        raise UserError(f"Class matrix: {name} holds {wrong!r}, takes numbers.")
+    for entry in (entry for row in rows for entry in row if not _is_number(entry)):
+        raise UserError(f"Class matrix: {name} holds {entry!r}, takes numbers.")
     matrix = tuple(tuple(map(float, row)) for row in rows)
     if len(matrix) < 2 or any(len(row) != len(matrix) for row in matrix):
         sizes = " or ".join(map(str, sorted({len(row) for row in matrix})))

@@ -56,9 +56,10 @@ TEXT_CORRUPTIONS: Mapping[str, Damage] = {"drop": drop}
 def damage_of(name: str, text: bool) -> Damage:
     """By its name, for images or sentences; `UserError` for one that there is not, or that is made for the other."""
     damage = lookup({**CORRUPTIONS, **TEXT_CORRUPTIONS}, name, "noise.corruption")
-    if name in (CORRUPTIONS if text else TEXT_CORRUPTIONS):
-        made, ours = ("images", "drop for text") if text else ("text", f"{', '.join(CORRUPTIONS)} for images")
-        raise UserError(f"noise.corruption: got {name!r}, which is made for {made}; takes {ours}.")
+    ours, (here, there) = (TEXT_CORRUPTIONS, ("text", "images")) if text else (CORRUPTIONS, ("images", "text"))
+    if name not in ours:
+        takes = f"{', '.join(ours)} for {here}"
+        raise UserError(f"noise.corruption: got {name!r}, which is made for {there}; takes {takes}.")
     return damage
 
 
@@ -87,7 +88,9 @@ def without_part(texts: Texts, place: int, parts: int) -> Texts:
 def _each(texts: Texts, change: Callable[[list[str]], list[str]]) -> Texts:
     changed = np.empty_like(texts)
     for place, text in np.ndenumerate(texts):
-        changed[place] = " ".join(change(text.split()))
+        words = text.split()
+        left = change(words)
+        changed[place] = text if left == words else " ".join(left)  # spaces alone are no damage
     return changed
 
 

@@ -8,9 +8,10 @@ from streamlit.testing.v1 import AppTest
 
 from app.ui import data_preview, launcher
 from app.ui.launcher import time_words
-from app.ui.plan import form_values, plan_of, preset_values, read_matrix, sweep_values
+from app.ui.plan import DAMAGES, form_values, plan_of, preset_values, read_matrix, sweep_values
 from kdaif import jobs
 from kdaif.config import UserError
+from kdaif.data.corruption import CORRUPTIONS, TEXT_CORRUPTIONS
 from kdaif.estimate import Estimate
 from kdaif.jobs import worker
 from kdaif.jobs.tickets import tickets
@@ -192,6 +193,10 @@ def test_a_cloned_sweep_is_the_sweep():
     assert [jobs.standing(cell).id for cell in plan_of(sweep_values(record)).cells()] == record.runs
 
 
+def test_the_form_knows_every_damage():
+    assert list(DAMAGES) == [*CORRUPTIONS, *TEXT_CORRUPTIONS]
+
+
 @pytest.mark.parametrize(
     "content",
     [
@@ -212,6 +217,7 @@ def test_a_class_matrix_is_read_with_and_without_names(content):
         (b"", "m.csv has 0 rows of 0 numbers"),
         (b"\xff\xfe\x00", "m.csv is no csv file"),
         (b"0.9,0.1\n0.2,many\n", "m.csv holds 'many', takes numbers"),
+        (b"0.9,\n0.2,0.8\n", "m.csv holds '', takes numbers"),
         (b"0.9,0.1\n0.2,nan\n", "m.csv holds 'nan', takes numbers"),
         (b"0.9,0.1\n0.2,0.8\n0.5,0.5\n", "m.csv has 3 rows of 2 numbers"),
         (b"0.9,0.1\n0.2\n", "m.csv has 2 rows of 1 or 2 numbers"),
