@@ -5,6 +5,9 @@ alpha times its label, as far as its weight goes, and for the rest the teacher's
 without, by L-BFGS on the same problem, and judged on the validation samples with the labels in use.
 """
 
+from collections.abc import Callable
+from itertools import count
+
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -20,8 +23,13 @@ STEPS = 80  # of L-BFGS
 Floats = NDArray[np.floating]
 
 
-def foretell(run: Run, relations: Relations, edits: pd.DataFrame) -> float:
-    """Change of the validation accuracy (share) by `edits`: columns row, label (class name; "": leave out)."""
+def foretell(
+    run: Run, relations: Relations, edits: pd.DataFrame, say: Callable[[float], None] = lambda share: None
+) -> float:
+    """Change of the validation accuracy (share) by `edits`: columns row, label (class name; "": leave out).
+
+    `say` is told the share done (0..1) after each step.
+    """
     last = run.epoch(columns=["weight", "teacher_prediction"])
     names = {name: number for number, name in enumerate(run.classes())}
     labels = run.samples()["label"].to_numpy()
@@ -36,15 +44,17 @@ def foretell(run: Run, relations: Relations, edits: pd.DataFrame) -> float:
     stay = np.ones(len(labels), bool)
     stay[rows[leave]] = False
     features = relations.features.astype(np.float64)
-    weights = fit(features, before)
-    others = fit(features[stay], after[stay], weights)
+    weights = fit(features, before, say=lambda share: say(share / 2))
+    others = fit(features[stay], after[stay], weights, say=lambda share: say((1 + share) / 2))
     held, truth = relations.held_plain, relations.held_labels
     right = [float(((held @ layer).argmax(1) == truth).mean()) for layer in (weights, others)]
     return right[1] - right[0]
 
 
-def fit(features: Floats, targets: Floats, start: Floats | None = None) -> Floats:
-    """Weights (d, classes) of a softmax regression on soft targets (n, classes)."""
+def fit(
+    features: Floats, targets: Floats, start: Floats | None = None, say: Callable[[float], None] = lambda share: None
+) -> Floats:
+    """Weights (d, classes) of a softmax regression on soft targets (n, classes); `say` is told the share of the steps done."""
     shape = features.shape[1], targets.shape[1]
 
     def loss(flat: Floats) -> tuple[float, Floats]:
@@ -53,8 +63,16 @@ def fit(features: Floats, targets: Floats, start: Floats | None = None) -> Float
         gradient = features.T @ (np.exp(logs) - targets) / len(targets) + 2 * DECAY * weights
         return float(-(targets * logs).sum() / len(targets) + DECAY * (flat @ flat)), gradient.ravel()
 
+    steps = count(1)
     began = np.zeros(shape) if start is None else start
-    found = minimize(loss, began.ravel(), jac=True, method="L-BFGS-B", options={"maxiter": STEPS})
+    found = minimize(
+        loss,
+        began.ravel(),
+        jac=True,
+        method="L-BFGS-B",
+        options={"maxiter": STEPS},
+        callback=lambda flat: say(next(steps) / STEPS),
+    )
     return np.asarray(found.x).reshape(shape)
 
 

@@ -57,15 +57,14 @@ def ranked(run: Run, epoch: int | None, count: int, helpful: bool) -> pd.DataFra
 def detectors(run: Run) -> dict[str, np.ndarray]:
     """Scores of each detector, higher = more harmful: influence, and the honest baselines that cost nothing more."""
     last = run.epoch()
-    rows = np.arange(len(last))
     scores = {
         "influence": -last["influence"].to_numpy(),
         "student_influence": -last["student_influence"].to_numpy(),
         "weight": -last["weight"].to_numpy(),
         "teacher_loss": last["teacher_loss"].to_numpy(),
         "loss": last["loss"].to_numpy(),
-        "mean_loss": run.trajectories("loss", rows).mean(0),
-        "aum": -run.trajectories("margin", rows).mean(0),
+        "mean_loss": run.trajectories("loss").mean(0),
+        "aum": -run.trajectories("margin").mean(0),
     }
     return {name: score for name, score in scores.items() if np.isfinite(score).any()}
 

@@ -9,12 +9,14 @@ import streamlit as st
 from app.ui.look import GLOSSARY, STATE_WORDS, points
 from app.ui.neighbours import measured, relations_of
 from app.ui.store import marks_of
+from app.ui.waiting import waiting_bar
 from kdaif.foretell import foretell
 from kdaif.retrain import retrain, retrainings
 from kdaif.runs import LIVE, Run
 from kdaif.runs.slices import MARKED, write_slice
 
 KEEP, LEAVE = "Keep as it is", "Leave it out"
+FORETELLING = "Foretelling the change"
 SECONDS = 2.0  # between two looks at runs under way
 
 
@@ -101,8 +103,9 @@ def _start(run: Run, marks: pd.DataFrame) -> None:
     if not run.numbers:  # what is foretold is a share of classes
         relations = relations_of(run)
         relations = measured(run) if relations is None else relations
-        with st.spinner("Foretelling the change …"):
-            predicted = foretell(run, relations, marks)
+        say, end = waiting_bar(FORETELLING)
+        predicted = foretell(run, relations, marks, lambda share: say(share, FORETELLING))
+        end()
     started = retrain(run, marks, predicted)
     st.toast(f"Queued as {started.id}.", icon=":material/schedule:")
 

@@ -54,8 +54,8 @@ def marks_of(run: Run) -> pd.DataFrame:
     return read_slice(run, MARKED)
 
 
-def values_of(run: Run, field: str, rows: np.ndarray) -> np.ndarray:
-    """A field of some samples over all recorded epochs: float32 (epochs, rows).
+def values_of(run: Run, field: str, rows: np.ndarray | None = None) -> np.ndarray:
+    """A field of some samples (None: of all) over all recorded epochs: float32 (epochs, rows).
 
     The field `confidence` is the probability of the given label, which is e^(-loss): the loss is its cross-entropy.
     """
@@ -72,8 +72,7 @@ def course_of(run: Run, field: str) -> tuple[Moments, Heat]:
 
 @st.cache_resource(max_entries=12, show_spinner="Reading all epochs …")
 def _course(path: str, field: str, epochs: int, stamp: int) -> tuple[Moments, Heat]:
-    run = open_run(path)
-    values = values_of(run, field, np.arange(len(run.samples())))
+    values = values_of(open_run(path), field)
     return moments(values), heat(values)
 
 
@@ -85,7 +84,7 @@ def detection_of(run: Run) -> tuple[pd.DataFrame, dict[str, float], float] | Non
 @st.cache_resource(max_entries=12, show_spinner="Counting the wrong labels found …")
 def _detection(path: str, epochs: int, stamp: int) -> tuple[pd.DataFrame, dict[str, float], float] | None:
     run = open_run(path)
-    flipped = run.samples()["flipped"]
+    flipped = _known(path, (run.path / "samples.parquet").stat().st_mtime_ns)["flipped"]
     if flipped.isna().any() or not flipped.any():
         return None
     known = flipped.to_numpy(bool)

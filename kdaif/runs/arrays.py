@@ -57,9 +57,12 @@ def read_arrays(path: Path) -> dict[str, np.ndarray] | None:
         return None
 
 
-def trajectories(field: str, epochs: Sequence[Path], cache: Path, rows: Sequence[int] | np.ndarray) -> np.ndarray:
-    """Values of one field over the epoch files, float32 (epochs, rows)."""
-    return np.array(_matrix(field, epochs, cache)[:, rows])
+def trajectories(
+    field: str, epochs: Sequence[Path], cache: Path, rows: Sequence[int] | np.ndarray | None = None
+) -> np.ndarray:
+    """Values of one field over the epoch files, float32 (epochs, rows); of all rows where None are named."""
+    matrix = _matrix(field, epochs, cache)
+    return np.array(matrix if rows is None else matrix[:, rows])
 
 
 def _matrix(field: str, epochs: Sequence[Path], cache: Path) -> np.ndarray:
@@ -73,12 +76,16 @@ def _matrix(field: str, epochs: Sequence[Path], cache: Path) -> np.ndarray:
     if kept == len(stamps) == len(old_stamps):
         return old
 
-    def read(file: Path) -> np.ndarray:
-        return read_table(file, field, [field]).column(0).to_numpy().astype(np.float32)
+    samples = old.shape[1] if kept else read_table(epochs[0], field, []).num_rows
+    matrix = np.empty((len(epochs), samples), np.float32)
+    if kept:
+        matrix[:kept] = old[:kept]
+
+    def read(epoch: int) -> None:
+        matrix[epoch] = read_table(epochs[epoch], field, [field]).column(0).to_numpy()
 
     with ThreadPoolExecutor() as pool:  # most of the time is spent in unpacking, which several cores share
-        fresh = list(pool.map(read, epochs[kept:]))
-    matrix = np.stack([*old[:kept], *fresh])
+        list(pool.map(read, range(kept, len(epochs))))
     _store(path, stamps, matrix)
     return matrix
 

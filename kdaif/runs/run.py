@@ -134,13 +134,13 @@ class Run:
         metrics = _figures(self.path / "metrics.parquet", METRIC_FIELDS).to_pandas()
         return metrics.merge(_figures(self.path / "timings.parquet", TIMING_FIELDS).to_pandas(), on="epoch", how="left")
 
-    def trajectories(self, field: str, rows: Sequence[int] | np.ndarray) -> np.ndarray:
-        """One field of some samples over all recorded epochs: float32 (epochs, rows)."""
+    def trajectories(self, field: str, rows: Sequence[int] | np.ndarray | None = None) -> np.ndarray:
+        """One field of some samples (None: of all) over all recorded epochs: float32 (epochs, rows)."""
         if field not in EPOCH_FIELDS:
             raise UserError(f"field: got {field!r}, takes one of {', '.join(EPOCH_FIELDS)}.")
         recorded = self.epochs()
         if not recorded:
-            return np.empty((0, len(rows)), np.float32)
+            return np.empty((0, 0 if rows is None else len(rows)), np.float32)
         return trajectories(field, [self._epoch_path(n) for n in recorded], self.path / "trajectories", rows)
 
     def inputs(self) -> np.ndarray | None:

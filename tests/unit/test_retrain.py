@@ -93,7 +93,10 @@ def test_right_labels_are_foretold_to_help_and_wrong_ones_to_harm(trained: Run):
     samples, classes = trained.samples(), np.array(trained.classes())
     flipped = np.flatnonzero(samples["flipped"].to_numpy(bool))
     right = np.flatnonzero(~samples["flipped"].to_numpy(bool))
-    mended = foretell(trained, relations, edits(list(flipped), list(classes[samples["clean"][flipped]])))
+    shares: list[float] = []
+    mended = foretell(trained, relations, edits(list(flipped), list(classes[samples["clean"][flipped]])), shares.append)
+    assert shares == sorted(shares)
+    assert 0 < shares[0] < 0.5 < shares[-1] <= 1
     spoilt = foretell(trained, relations, edits(list(right), ["0"] * len(right)))
     assert spoilt < -0.02
     assert mended > spoilt

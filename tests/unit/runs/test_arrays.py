@@ -10,6 +10,7 @@ from tests.factories import epoch_values
 
 def test_trajectories_grow_with_the_run_and_follow_rewritten_epochs(run):
     assert run.trajectories("influence", [3]).shape == (0, 1)
+    assert run.trajectories("influence").shape == (0, 0)
     for number in (1, 2):
         run.write_epoch(number, epoch_values(number))
     assert_array_equal(run.trajectories("influence", [3, 1]), [epoch_values(n)["influence"][[3, 1]] for n in (1, 2)])
@@ -18,6 +19,7 @@ def test_trajectories_grow_with_the_run_and_follow_rewritten_epochs(run):
     expected = [epoch_values(n)["influence"][[3]] for n in (1, 7, 3)]
     assert_array_equal(run.trajectories("influence", [3]), expected)
     assert_array_equal(run.trajectories("influence", [3]), expected)  # from the cache
+    assert_array_equal(run.trajectories("influence"), [epoch_values(n)["influence"] for n in (1, 7, 3)])
 
 
 def test_only_new_epochs_are_read_again(run, monkeypatch):
