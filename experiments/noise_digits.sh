@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # KD-AIF, vanilla KD and the oracle on digits, 5 seeds: symmetric noise, pair noise, and a teacher that saw clean labels.
-# About 15 minutes on 2 cores; the last line of each block is JSON.
+# About 5 minutes on one core; the last line of each block is JSON.
 #   bash experiments/noise_digits.sh > noise_digits.txt
 set -euo pipefail
 grid() { python -m kdaif sweep digits --methods kd,kd-aif,oracle --seeds 0,1,2,3,4 --json "$@"; }
