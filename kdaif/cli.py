@@ -121,7 +121,8 @@ def resume(
         jobs.resume(stopped, priority=priority)
         say_queued([stopped], json_)
     else:
-        stopped.withdraw_cancel()
+        if stopped.status().state not in ("running", "done"):  # there a cancel may be under way
+            stopped.withdraw_cancel()
         _go_on(stopped, data_root, json_)
 
 
@@ -239,7 +240,7 @@ def audit(
         say(f"\n{title}")
         show(columns, rows)
     if result["missing"]:
-        say(f"\nnot installed, so not compared: {', '.join(result['missing'])} (pip install 'kdaif\\[audit]')")
+        say(f"\nnot installed, so not compared: {', '.join(result['missing'])} (pip install 'kdaif[audit]')")
     emit(json_, result)
 
 

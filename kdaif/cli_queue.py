@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from kdaif import jobs
+from kdaif.config import UserError
 from kdaif.runs import Run, list_runs, open_run
 from kdaif.terminal import AsJson, emit, percent, say, show
 
@@ -53,12 +54,18 @@ def cancel(
 ) -> None:
     """Stop runs, in the queue or in training; what they recorded stays, and `resume` goes on."""
     chosen = [open_run(run) for run in runs]
+    refused = []
     for run in chosen:
-        jobs.cancel(run)
+        try:
+            jobs.cancel(run)
+        except UserError as error:
+            refused.append(str(error))
     stopped = [jobs.wait_until_stopped(run) for run in chosen]
     for run, ended in zip(chosen, stopped):
         say(f"{run.id} is {run.status().state}" + ("" if ended else " still: its host has not answered yet"))
     emit(json_, {"runs": [{"run_id": run.id, "state": run.status().state} for run in chosen]})
+    if refused:
+        raise UserError(" ".join(refused))
 
 
 @app.command()

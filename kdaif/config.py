@@ -164,7 +164,7 @@ class InfluenceConfig(Section):
     scoring_runs: Count = 1  # two_phase: training runs that only score, each with the weights of the one before
     refresh_epochs: Count = 1  # periodic: epochs between two scorings of the whole set
     refresh_steps: Count = 100  # steps between two validation directions
-    validation_batch: Count = 256  # validation samples a direction is taken from during training
+    validation_batch: Annotated[int, Field(ge=2)] = 256  # validation samples a direction is taken from during training
     warmup: Share = 0.2  # share of the epochs before the student's own scores change a weight
 
 
@@ -278,7 +278,8 @@ def _sentence(error: ValidationError) -> str:
     got = got if len(got) <= 80 else f"{got[:77]}..."
     if first["type"] == "model_type":
         return f"{field}: got {got}, takes a section of settings."
-    said = first["msg"].removeprefix("Input ").partition(", ")[0]
+    said = first["msg"].removeprefix("Input ")
+    said = said if first["type"] == "literal_error" else said.partition(", ")[0]
     return f"{field}: got {got}, {said[0].lower()}{said[1:]}."
 
 

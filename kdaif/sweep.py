@@ -60,7 +60,7 @@ def _result(cell: RunConfig, data_root: Path | None, place: str) -> dict[str, An
     """The result of the cell's run, which is trained here unless it stands already."""
     label = f"{place}{cell.method}, noise {cell.noise.rate:g}, seed {cell.seed}"
     while True:
-        run = standing(cell)
+        run = standing(cell, data_root)
         if run is not None and (result := run.result()) and run.status().state == "done":
             return result
         if run is not None and _is_trained_elsewhere(run):
@@ -96,8 +96,8 @@ def _launched(grid: Sequence[RunConfig], data_root: Path | None, launcher: Launc
     return [result for result in results if result is not None]
 
 
-def _claim(config: RunConfig) -> Run:
-    run = claim(config)
+def _claim(config: RunConfig, data_root: Path | None) -> Run:
+    run = claim(config, data_root)
     if run is None:
         raise Taken("run: somebody else has made it.")
     return run

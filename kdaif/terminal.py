@@ -10,7 +10,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-console = Console(width=None if sys.stdout.isatty() else 160)  # ids stay whole in a pipe
+# ids stay whole in a pipe, and users' own words are no markup
+console = Console(width=None if sys.stdout.isatty() else 160, markup=False, emoji=False)
 
 AsJson = Annotated[bool, typer.Option("--json", help="End stdout with one JSON object.")]
 RunId = Annotated[str, typer.Argument(metavar="RUN", help="The id of a run, or its folder.")]

@@ -30,7 +30,8 @@ from kdaif.methods import METHODS, Method, check_method
 from kdaif.metrics.detection import auroc
 from kdaif.optim import make_optimizer
 from kdaif.outside import rank
-from kdaif.runs import Run, Taken, cache_root, new_run, save_inputs
+from kdaif.runs import Run, Taken, cache_root, save_inputs
+from kdaif.runs.sameness import check_same_samples, stamped_run
 from kdaif.teacher import Teacher, find_teacher, train_teacher
 from kdaif.weighting import Setting, Step, Weighting
 
@@ -58,14 +59,14 @@ def train_new(
     config: RunConfig,
     data_root: Path | None = None,
     callbacks: Sequence[Callback] = (),
-    new: Callable[[RunConfig], Run] = new_run,
+    new: Callable[[RunConfig, Path | None], Run] = stamped_run,
 ) -> dict[str, Any]:
     """Trains a new run of this config, made by `new`, and returns its result.
 
     Config and data are checked first: a `UserError` about them leaves no run behind.
     """
     training = _Training(config, data_root)
-    run = parallel.same_run(lambda: new(config))
+    run = parallel.same_run(lambda: new(config, data_root))
     with run.hold():
         return _report(run, lambda: training, callbacks)
 
@@ -196,6 +197,7 @@ class _Training:
                 "rating_spread": np.nan if train.rating_spread is None else train.rating_spread,
             }
         )
+        check_same_samples(self.run, samples)
         self.run.write_samples(samples, self.dataset.classes)
         if self.dataset.vocabulary is not None and (learnt := self.dataset.vocabulary.learnt()):
             self.run.write_tokenizer(learnt)

@@ -142,7 +142,7 @@ def _network(label: str, key: str, epochs: str) -> None:
 
 def _launch(plan: Plan) -> None:
     cells = plan.cells()
-    done = jobs.tickets.standing_runs()
+    done = jobs.tickets.standing_runs(plan.data_root)
     missing = [cell for cell in cells if cell not in done or done[cell].status().state != "done"]
     known = [*list_runs(), *list_runs(runs_root(jobs.calibrate.folder() / "runs"))]
     found = estimate(missing, known)

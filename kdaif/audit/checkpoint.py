@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from jaxtyping import Float, Int32, Int64
 from numpy.typing import NDArray
@@ -20,6 +21,7 @@ from kdaif.fit import make_accelerator, new_model
 from kdaif.influence.scores import Criterion
 from kdaif.report import detectors
 from kdaif.runs import Run
+from kdaif.runs.sameness import check_same_samples
 from kdaif.targets import labelled, select
 from kdaif.task import task_of
 from kdaif.teacher import find_teacher
@@ -122,8 +124,7 @@ def open_case(run: Run, data_root: Path | None) -> Case:
         raise UserError(f"audit: run {run.id} of method {config.method} has no teacher, takes a run that has.")
     root = data_root or (Path(provenance["data_root"]) if provenance["data_root"] else None)
     dataset = load(config.data, config.noise, config.seed, root)
-    if not np.array_equal(run.samples()["id"].to_numpy(str), dataset.train.ids):
-        raise UserError(f"audit: the data of run {run.id} have changed since it was trained; takes the same samples.")
+    check_same_samples(run, pd.DataFrame({"id": dataset.train.ids, "hash": dataset.train.hashes()}))
     device = make_accelerator(config).device
     kept = config.teacher.model_copy(update={"checkpoint": provenance["teacher"]})
     teacher = find_teacher(config.model_copy(update={"teacher": kept}), dataset, root, device)

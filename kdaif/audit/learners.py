@@ -23,6 +23,7 @@ from kdaif.optim import make_optimizer
 from kdaif.task import NUMBERS, task_of
 
 PENALTY = 0.03  # of the squared weights, a sample
+ABSENT = -14.0  # the bias of a class that no sample has: a probability of a millionth
 LARGEST = 3000  # parameters that the exact Hessian takes
 
 
@@ -65,7 +66,7 @@ def convex_bench(case: Case, samples: int) -> Bench:
         network = nn.Sequential(rows, linear)
         chosen = torch.from_numpy(positions).to(case.device)
         inputs, labels = rows(train[0][chosen]).cpu().numpy(), train[1][chosen].cpu().numpy()
-        weight, bias = _optimum(inputs, labels, PENALTY * len(train[1]))
+        weight, bias = _optimum(inputs, labels, PENALTY * len(train[1]), classes)
         with torch.no_grad():
             linear.weight.copy_(torch.from_numpy(weight))
             linear.bias.copy_(torch.from_numpy(bias))
@@ -74,20 +75,27 @@ def convex_bench(case: Case, samples: int) -> Bench:
     return Bench(learn, train, validation, test)
 
 
-def _optimum(inputs: NDArray[Any], labels: NDArray[Any], penalty: float) -> tuple[NDArray[Any], NDArray[Any]]:
+def _optimum(
+    inputs: NDArray[Any], labels: NDArray[Any], penalty: float, outputs: int
+) -> tuple[NDArray[Any], NDArray[Any]]:
     """Weight (outputs, inputs) and bias (outputs,) where summed losses + penalty / 2 times the squared weights are least."""
     if labels.dtype.kind == "f":
         line = Ridge(alpha=penalty / 2).fit(inputs, labels)
         return line.coef_[None], np.array([line.intercept_])
-    two = len(np.unique(labels)) == 2  # the library then fits one row w, which stands for w / 2 and -w / 2
+    weight, bias = np.zeros((outputs, inputs.shape[1])), np.full(outputs, ABSENT)
+    present = np.unique(labels)
+    if len(present) == 1:
+        bias[present] = 0.0
+        return weight, bias
+    two = len(present) == 2  # the library then fits one row w, which stands for w / 2 and -w / 2
     solver = LogisticRegression(C=(2 if two else 1) / penalty, solver="newton-cholesky", tol=1e-9)
     with warnings.catch_warnings(action="ignore"):
         solver.fit(inputs, labels)
+    rows, offsets = solver.coef_, solver.intercept_
     if two:
-        return np.concatenate([-solver.coef_, solver.coef_]) / 2, np.concatenate(
-            [-solver.intercept_, solver.intercept_]
-        ) / 2
-    return solver.coef_, solver.intercept_
+        rows, offsets = np.concatenate([-rows, rows]) / 2, np.concatenate([-offsets, offsets]) / 2
+    weight[present], bias[present] = rows, offsets
+    return weight, bias
 
 
 def _convex_pair(case: Case, split: Split) -> Pair:

@@ -37,8 +37,13 @@ class Call(NamedTuple):
         """This run's share of each <v, grad l_i>, from the gradient of the summed losses in its output."""
         x = self.inputs.to(gradient.dtype) if self.x.is_floating_point() else self.inputs
         v = {local: _wide(directions[full]) for local, full in self.own.items()}
-        with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
+        with torch.no_grad(), full_precision(x):
             return RULES[type(self.layer)](self.layer, x, gradient, v, self.training)
+
+
+def full_precision(like: Tensor) -> torch.autocast:
+    """Autocast off on the tensor's device: it is for networks; a score's sums need float32, and inverses exist in no less."""
+    return torch.autocast(like.device.type, enabled=False)
 
 
 def _wide(v: Tensor | Rows) -> Tensor | Rows:

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from kdaif.influence.calls import Call, Criterion, observe, restored, tap, taps
+from kdaif.influence.calls import Call, Criterion, full_precision, observe, restored, tap, taps
 from kdaif.influence.layers import full_name, head, padded
 from kdaif.influence.scores import Direction, gradient
 
@@ -105,7 +105,8 @@ def ekfac(
         _, tapped = taps(model, criterion, batch, names)
         for name, _, inputs, outputs in layer_rows(tapped):
             _, basis_a, basis_g = bases[name]
-            turned = torch.einsum("gbto,gbti->bgoi", outputs @ basis_g[:, None], inputs @ basis_a[:, None])
+            with full_precision(inputs):
+                turned = torch.einsum("gbto,gbti->bgoi", outputs @ basis_g[:, None], inputs @ basis_a[:, None])
             moments[name] = moments.get(name, 0) + turned.square().sum(0)
             counts[name] = counts.get(name, 0) + len(turned)
     eigenvalues = {name: moment / counts[name] for name, moment in moments.items()}
@@ -114,8 +115,9 @@ def ekfac(
         solved = dict(v)
         for name, (layer, basis_a, basis_g) in bases.items():
             scale = eigenvalues[name] + damping * eigenvalues[name].mean((-2, -1), keepdim=True) + _TINY
-            turned = basis_g.mT @ _as_matrix(name, layer, v) @ basis_a
-            solved.update(_from_matrix(name, layer, basis_g @ (turned / scale) @ basis_a.mT, v))
+            with full_precision(scale):
+                turned = basis_g.mT @ _as_matrix(name, layer, v) @ basis_a
+                solved.update(_from_matrix(name, layer, basis_g @ (turned / scale) @ basis_a.mT, v))
         return solved
 
     return solve
@@ -254,7 +256,8 @@ _NOTHING_SAVED = torch.autograd.graph.saved_tensors_hooks(lambda tensor: None, l
 
 def _moment(rows: Float[Tensor, "groups batch positions d"]) -> Float[Tensor, "groups d d"]:
     flat = rows.flatten(1, 2)
-    return flat.mT @ flat
+    with full_precision(flat):
+        return flat.mT @ flat
 
 
 def damped_inverse(factor: Float[Tensor, "groups d d"], damping: float) -> Float[Tensor, "groups d d"]:
@@ -269,8 +272,9 @@ def _kronecker_solve(
 ) -> dict[str, Tensor]:
     solved = dict(v)
     for name, (layer, inverse_a, inverse_g) in inverses.items():
-        matrix = _as_matrix(name, layer, v) @ inverse_a
-        solved.update(_from_matrix(name, layer, matrix if inverse_g is None else inverse_g @ matrix, v))
+        with full_precision(inverse_a):
+            matrix = _as_matrix(name, layer, v) @ inverse_a
+            solved.update(_from_matrix(name, layer, matrix if inverse_g is None else inverse_g @ matrix, v))
     return solved
 
 

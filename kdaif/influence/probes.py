@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from kdaif.influence.calls import Call, Criterion, observe, restored, tap
+from kdaif.influence.calls import Call, Criterion, full_precision, observe, restored, tap
 from kdaif.influence.direction import (
     PRECONDITIONERS,
     check_name,
@@ -66,7 +66,8 @@ class HeadProbe:
 
     def products(self, inputs: Float[Tensor, "batch d"], gradients: Float[Tensor, "*terms batch classes"]) -> Scores:
         """Scores from the last layer's inputs (1 appended for its bias) and the loss gradients in its outputs."""
-        each = (gradients @ self.gradients.mT) * (inputs @ self.inputs.mT)
+        with full_precision(inputs):
+            each = (gradients @ self.gradients.mT) * (inputs @ self.inputs.mT)
         count = each.shape[-1]
         return Scores(each.mean(-1), each.std(-1) / count**0.5, count - 1)
 
@@ -159,10 +160,11 @@ def _head_probe(
     scored = torch.tensor([weight] * layer.in_features + [bias] * (layer.bias is not None))
     scored = scored.to(a)  # a frozen weight or bias has no part in the score
     curved = (a, g) if curvature is None else head_rows(model, criterion, curvature, names)
-    preconditioned = [
-        t @ damped_inverse((c.mT @ c / len(c))[None], damping)[0] if with_factor else t
-        for t, c, with_factor in zip((a * scored, g), curved, PAIRWISE[kind], strict=True)
-    ]
+    with full_precision(a):
+        preconditioned = [
+            t @ damped_inverse((c.mT @ c / len(c))[None], damping)[0] if with_factor else t
+            for t, c, with_factor in zip((a * scored, g), curved, PAIRWISE[kind], strict=True)
+        ]
     return HeadProbe(preconditioned[0] * scored, preconditioned[1], names)
 
 

@@ -95,8 +95,9 @@ def _folder() -> Path:
 
 def _variant(config: RunConfig, rate: float, seed: int, method: str) -> RunConfig:
     tree = config.model_dump(mode="json")
-    # at rate 0 the kind stays: the same code runs, and clean labels are known
-    kind = config.noise.kind if config.noise.kind != "none" else "symmetric"
+    # at rate 0 the kind stays: the same code runs, and clean labels are known; labels that are given noisy take no other noise
+    plain = config.noise.kind == "none" and not config.data.columns.given
+    kind = "symmetric" if plain else config.noise.kind
     return parse_config(
         {**tree, "method": method, "seed": seed, "noise": {**tree["noise"], "kind": kind, "rate": rate}}
     )

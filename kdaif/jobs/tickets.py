@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 from filelock import FileLock
@@ -15,8 +16,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from kdaif.config import RunConfig, UserError
 from kdaif.jobs import queue
-from kdaif.runs import Run, Taken, cache_root, list_runs, new_run
+from kdaif.runs import Run, Taken, cache_root, list_runs
 from kdaif.runs.files import read_json, write_json
+from kdaif.runs.sameness import named_files, stamp, stamped_run
 
 WAIT_SECONDS = 60.0  # for somebody else's submission: it takes milliseconds a run
 
@@ -41,9 +43,9 @@ def submit(config: RunConfig, *, data_root: Path | None = None, priority: int = 
 def submit_all(configs: Sequence[RunConfig], *, data_root: Path | None = None, priority: int = 0) -> list[Run]:
     """The run of each config, in their order; a worker trains what is not done, one after the other on each device.
 
-    A run of the same config by the same program is never made twice, whoever submits at the same time: one that is done,
-    waits or runs is returned as it is, one that was stopped or failed goes on from its last checkpoint. Higher priority first;
-    within one priority the order is kept, so that runs with the same teacher find it trained.
+    A run of the same config by the same program on the same files is never made twice, whoever submits at the same time: one that
+    is done, waits or runs is returned as it is, one that was stopped or failed goes on from its last checkpoint. Higher priority
+    first; within one priority the order is kept, so that runs with the same teacher find it trained.
     """
     from kdaif.jobs.worker import ensure_worker
 
@@ -82,25 +84,30 @@ def resume(run: Run, *, priority: int = 0) -> None:
     ensure_worker()
 
 
-def claim(config: RunConfig) -> Run | None:
+def claim(config: RunConfig, data_root: Path | None) -> Run | None:
     """A new run of this config for the caller to train; None where one stands already, see `standing`."""
     with submissions():
-        return None if config in standing_runs() else new_run(config)
+        return None if config in standing_runs(data_root) else stamped_run(config, data_root)
 
 
-def standing(config: RunConfig) -> Run | None:
-    """The run of this config by this program: the done one, else one that is under way, else the newest; None without any."""
-    return standing_runs().get(config)
+def standing(config: RunConfig, data_root: Path | None) -> Run | None:
+    """The run of this config by this program on the files that it names as they are now: the done one, else one that is under
+    way, else the newest; None without any."""
+    return standing_runs(data_root).get(config)
 
 
-def standing_runs() -> dict[RunConfig, Run]:
+def standing_runs(data_root: Path | None) -> dict[RunConfig, Run]:
     """`standing` of every config that has a run."""
     found: dict[RunConfig, tuple[int, Run]] = {}
+    stamp_of = cache(stamp)
     for summary in list_runs():
         if summary.config is None or summary.status is None or not summary.by_this_program():
             continue
         state = summary.status.state
         if state == "done" and not summary.result:
+            continue
+        files = {field: stamp_of(path) for field, path in named_files(summary.config, data_root).items()}
+        if Run(summary.path).provenance().get("files", {}) != files:
             continue
         rank = 2 if state == "done" else 1 if state in ("queued", "running") else 0
         if summary.config not in found or rank > found[summary.config][0]:
@@ -144,16 +151,13 @@ def drop_ticket(run_id: str) -> None:
 
 
 def _runs_of(configs: Sequence[RunConfig], data_root: Path | None) -> list[Run]:
-    known = standing_runs()
+    known = standing_runs(data_root)
     return [known.get(config) or _fresh(known, config, data_root) for config in configs]
 
 
 def _fresh(known: dict[RunConfig, Run], config: RunConfig, data_root: Path | None) -> Run:
-    run = new_run(config)
-    if data_root is not None:
-        run.add_provenance(data_root=str(data_root.absolute()))
-    known[config] = run
-    return run
+    known[config] = stamped_run(config, data_root)
+    return known[config]
 
 
 def _wants_ticket(run: Run) -> bool:

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from itertools import cycle, islice
 
 from filelock import FileLock, Timeout
 
@@ -55,7 +56,8 @@ def work(slots: int | None = None, idle: float | None = None) -> bool:
 
     `slots`: runs at a time; None: one on each GPU, or one on the CPU.
     """
-    devices = [""] * slots if slots else gpus() or [""]
+    devices = gpus() or [""]
+    devices = list(islice(cycle(devices), slots)) if slots else devices
     while True:
         try:
             # whoever only asks for a living worker holds the lock for an instant

@@ -278,15 +278,15 @@ def runs_root(root: Path | None = None) -> Path:
     return Path(root) if root is not None else cache_root() / "runs"
 
 
-def new_run(config: RunConfig, root: Path | None = None) -> Run:
-    """A fresh run folder, state queued, under a generated id; it appears whole and never replaces another."""
+def new_run(config: RunConfig, root: Path | None = None, **facts: Any) -> Run:
+    """A fresh run folder, state queued, under a generated id, facts in its provenance; it appears whole and replaces none."""
     root = runs_root(root)
     words = f"{_word(config.method)}-{_word(Path(config.data.source).name.lower())}"
     run_id = f"{time.strftime('%Y%m%d-%H%M%S')}-{words}-s{config.seed}-{uuid4().hex[:4]}"
     draft = root / f".{run_id}"
     for folder in ("epochs", "checkpoints"):
         (draft / folder).mkdir(parents=True)
-    manifest = {"schema": SCHEMA_VERSION, "config": config.model_dump(mode="json"), "provenance": _provenance()}
+    manifest = {"schema": SCHEMA_VERSION, "config": config.model_dump(mode="json"), "provenance": _provenance() | facts}
     write_json(draft / "config.json", manifest)
     create_status(draft / "status.json", config.student.optim.epochs)
     try:

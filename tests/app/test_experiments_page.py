@@ -190,7 +190,7 @@ def test_a_cloned_run_keeps_every_setting():
 
 def test_a_cloned_sweep_is_the_sweep():
     record = jobs.submit_sweep(small(), methods=["kd", "ce"], noise=[0.0, 0.3], seeds=[1, 2])
-    assert [jobs.standing(cell).id for cell in plan_of(sweep_values(record)).cells()] == record.runs
+    assert [jobs.standing(cell, None).id for cell in plan_of(sweep_values(record)).cells()] == record.runs
 
 
 def test_the_form_knows_every_damage():

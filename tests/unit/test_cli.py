@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 from typer.main import get_command
 
-from kdaif import cli
+from kdaif import cli, terminal
 from kdaif.callbacks import Callback
 from kdaif.runs import new_run, open_run
 from kdaif.train import train
@@ -68,6 +68,15 @@ def test_help_lists_every_command(arguments, kdaif):
     status, out, err = kdaif(*arguments)
     assert (status, err) == (0, "")
     assert all(f"\n  {name} " in out for name in COMMANDS)
+
+
+def test_words_of_users_are_no_markup(capsys):
+    terminal.say("a [/b] b :smile: [red]c")
+    terminal.show(["[/x]"], [["closing [/url]"]])
+    said = capsys.readouterr().out
+    assert "a [/b] b :smile: [red]c" in said
+    assert "[/x]" in said
+    assert "closing [/url]" in said
 
 
 # --- train and resume ------------------------------------------------------------------------------------------------

@@ -50,6 +50,28 @@ def test_a_cancelled_run_is_resumed_here_too(said):
     assert open_run(run.id).status().state == "done"
 
 
+def test_one_run_that_has_ended_keeps_no_other_from_being_cancelled(capsys, said):
+    ended = new_run(small())
+    ended.write_status(state="done")
+    (waiting,) = said("train", *as_options("seed=1"), "--detach")["runs"]
+    with pytest.raises(SystemExit) as end:
+        cli.main(["cancel", ended.id, waiting["run_id"]])
+    assert end.value.code == 2
+    assert f"run {ended.id} is done" in capsys.readouterr().err
+    assert open_run(waiting["run_id"]).status().state == "cancelled"
+
+
+def test_resuming_a_run_undoes_no_cancel_under_way(capsys):
+    run = new_run(small())
+    run.write_status(state="running")
+    run.ask_cancel()
+    with pytest.raises(SystemExit) as end:
+        cli.main(["resume", run.id])
+    assert end.value.code == 2
+    assert f"run: {run.id} is running" in capsys.readouterr().err
+    assert run.cancel_asked
+
+
 def test_what_has_ended_cannot_be_cancelled(capsys):
     run = new_run(small())
     run.write_status(state="done")

@@ -18,6 +18,11 @@ WRONG = [
     ({"teacher": {"optim": {"eopchs": 3}}}, "teacher.optim.eopchs: this setting does not exist; teacher.optim takes"),
     # a wrong type
     ({"seed": "many"}, "seed: got 'many', should be a valid integer."),
+    ({"precision": "fp16"}, "precision: got 'fp16', should be 'auto', 'fp32' or 'bf16'."),
+    (
+        {"influence": {"validation_batch": 1}},
+        "influence.validation_batch: got 1, should be greater than or equal to 2.",
+    ),
     ({"seed": 1.5}, "seed: got 1.5, should be a valid integer."),
     ({"method": ["kd"]}, "method: got ['kd'], should be a valid string."),
     ({"student": "resnet8"}, "student: got 'resnet8', takes a section of settings."),

@@ -174,7 +174,7 @@ def test_a_run_that_another_process_trains_is_waited_for(config, monkeypatch):
 
 
 def test_who_is_second_to_make_a_run_takes_the_first_ones(config, monkeypatch):
-    monkeypatch.setattr(module, "claim", lambda cell: new_run(cell).write_status(state="interrupted"))
+    monkeypatch.setattr(module, "claim", lambda cell, data_root: new_run(cell).write_status(state="interrupted"))
     (line,) = sweep(config, methods=["ce"], noise=[0.3], seeds=[0]).rows
     assert [summary.id for summary in list_runs()] == [line["run_id"]]
 

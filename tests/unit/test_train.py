@@ -191,6 +191,33 @@ def test_a_resumed_run_knows_its_data_root(tmp_path):
 # --- what a run leaves -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("change", ["a row less", "rows in another order", "another label"])
+def test_a_run_is_not_resumed_on_other_samples_than_it_began_with(change, tmp_path):
+    source, config = tmp_path / "own.csv", small()
+    lines = [f"sentence number {row} is {'fine' if row % 2 else 'bad'},{row % 2}" for row in range(40)]
+    source.write_text("\n".join(["text,label", *lines]))
+    networks = ["teacher.model=bert-micro", "student.model=distilbert-micro", "data.augment=none", "method=ce"]
+    config = small(
+        f"data.source={source}", "data.train_size=null", "data.test_size=null", "checkpoint_every=1", *networks
+    )
+    with pytest.raises(KeyboardInterrupt):
+        train_new(config, callbacks=[Stop("student", 2, 1)])
+    run = open_run(list_runs()[0].id)
+    before = (run.path / "samples.parquet").read_bytes()
+    changed = {
+        "a row less": lines[:-1],
+        "rows in another order": lines[::-1],
+        "another label": [*lines[:-1], lines[-1][:-1] + "0"],
+    }
+    source.write_text("\n".join(["text,label", *changed[change]]))
+    with pytest.raises(UserError, match=f"the data of {run.id} have changed since it began"):
+        train(run)
+    assert (run.path / "samples.parquet").read_bytes() == before
+    assert run.status().state == "failed"
+    source.write_text("\n".join(["text,label", *lines]))
+    assert train(run)["run_id"] == run.id
+
+
 def test_result_and_provenance():
     returned = train_new(small("method=kd-aif"))
     run = open_run(returned["run_id"])

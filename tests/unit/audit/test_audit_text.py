@@ -64,11 +64,23 @@ def test_the_convex_model_of_two_classes_is_at_its_optimum(case: Case, monkeypat
 def test_the_line_through_numbers_is_at_its_optimum() -> None:
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(50, 4)), rng.normal(size=50)
-    weight, bias = (torch.from_numpy(part).requires_grad_() for part in _optimum(x, y, 2.0))
+    weight, bias = (torch.from_numpy(part).requires_grad_() for part in _optimum(x, y, 2.0, 1))
     residual = F.linear(torch.from_numpy(x), weight, bias).squeeze(1) - torch.from_numpy(y)
     loss = residual.square().sum() + 2.0 / 2 * weight.square().sum()
     for slope in torch.autograd.grad(loss, [weight, bias]):
         assert slope.abs().max() < 1e-8
+
+
+@pytest.mark.parametrize("present", [[0, 2, 3], [1, 4], [2]])
+def test_a_class_that_no_sample_has_is_improbable_and_the_others_are_at_their_optimum(present: list[int]) -> None:
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(60, 3)), np.array(present)[rng.integers(0, len(present), 60)]
+    weight, bias = (torch.from_numpy(part).requires_grad_() for part in _optimum(x, y, 2.0, 5))
+    logits = F.linear(torch.from_numpy(x), weight, bias)
+    assert logits.softmax(1)[:, [c for c in range(5) if c not in present]].max() < 1e-4
+    loss = F.cross_entropy(logits, torch.from_numpy(y), reduction="sum") + 2.0 / 2 * weight.square().sum()
+    for slope in torch.autograd.grad(loss, [weight, bias]):
+        assert slope[present].abs().max() < 1e-2
 
 
 def test_directions_are_made_a_few_at_a_time(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,8 @@
 """Scores with their standard error: against every pair of gradients written out, and against what chance gives."""
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -274,3 +276,35 @@ def test_a_last_layer_that_is_not_one_row_a_sample_is_refused() -> None:
             return F.linear(x.mean(1), self.fc.weight) + self.fc(x.mean(1)).tanh()
 
     assert "do not add up to the batch gradient" in refused(Bypassed().double(), [sequences(5, 3, 4)])
+
+
+@pytest.mark.parametrize("scope", ["last", "all"])
+@pytest.mark.parametrize("preconditioner", [name for name in PRECONDITIONERS if name != "exact"])
+def test_under_autocast_sums_stay_in_float32(preconditioner: str, scope: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A GPU's autocast, unlike the CPU's, widens nothing for an inverse, which then refuses half precision."""
+    for name in ("inv", "eigh"):
+        of_gpu = autocast_off(getattr(torch.linalg, name))
+        monkeypatch.setattr(torch.linalg, name, of_gpu)
+    model, train, validation = network()
+    model, train, validation = model.float(), single(train), [single(batch) for batch in validation]
+    probe = make_probe(model, cross_entropy, validation, preconditioner=preconditioner, scope=scope)
+    wide = probe(model, cross_entropy, train)
+    with torch.autocast("cpu", torch.bfloat16):
+        probe = make_probe(model, cross_entropy, validation, preconditioner=preconditioner, scope=scope)
+        found = probe(model, cross_entropy, train)
+    assert {found.mean.dtype, found.error.dtype} == {torch.float32}
+    assert torch.corrcoef(torch.stack([found.t, wide.t]))[0, 1] > 0.99
+    rounded = found.mean.bfloat16().float()
+    assert not torch.equal(found.mean, rounded)
+
+
+def single(batch: Batch) -> Batch:
+    return batch[0].float(), batch[1]
+
+
+def autocast_off(function: Callable[..., Any]) -> Callable[..., Any]:
+    def call(*args: Any) -> Any:
+        with torch.autocast("cpu", enabled=False):
+            return function(*args)
+
+    return call

@@ -40,6 +40,12 @@ def test_a_damaged_record_is_left_out():
     assert [sweep.id for sweep in jobs.list_sweeps()] == [record.id]
 
 
+def test_labels_that_are_given_noisy_are_swept_without_other_noise():
+    config = small("data.columns.label=label", "data.columns.given=noisy", "noise={}")
+    (cell,) = cells(config, methods=["kd"], noise=[0.0], seeds=[0])
+    assert (cell.noise.kind, cell.data.columns.given) == ("none", "noisy")
+
+
 def test_nothing_is_queued_where_something_is_wrong():
     with pytest.raises(UserError, match="--methods: got 'foo'"):
         jobs.submit_sweep(small(), methods=["kd", "foo"], noise=[0.0], seeds=[0])

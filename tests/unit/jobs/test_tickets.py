@@ -42,6 +42,28 @@ def test_the_same_config_is_one_run_whatever_its_state(started):
     assert [summary.id for summary in list_runs()] == [run.id]
 
 
+def test_a_file_that_was_changed_makes_another_run(tmp_path):
+    source = tmp_path / "own.csv"
+    source.write_text("text,label\nfine,1\n")
+    config = small(f"data.source={source}")
+    run = finished(jobs.submit(config))
+    assert jobs.submit(config) == run
+    source.write_text("text,label\nfine,1\nbad,0\n")
+    other = jobs.submit(config)
+    assert other != run
+    assert jobs.submit(config) == other
+
+
+def test_another_data_root_with_other_files_makes_another_run(tmp_path):
+    config = small("data.source=own")
+    roots = [tmp_path / name for name in ("one", "two")]
+    for root in roots:
+        (root / "own").mkdir(parents=True)
+    first = jobs.submit(config, data_root=roots[0])
+    assert jobs.submit(config, data_root=roots[1]) != first
+    assert jobs.submit(config, data_root=roots[0]) == first
+
+
 def test_what_was_stopped_or_failed_is_queued_again():
     run = jobs.submit(small())
     jobs.cancel(run)
@@ -66,8 +88,8 @@ def test_a_run_of_another_program_or_without_a_result_is_not_taken():
 def test_a_done_run_goes_before_a_newer_one_that_was_stopped():
     done = finished(new_run(small()))
     new_run(small())
-    assert jobs.standing(small()) == done
-    assert jobs.standing(small("seed=7")) is None
+    assert jobs.standing(small(), None) == done
+    assert jobs.standing(small("seed=7"), None) is None
 
 
 def test_a_run_that_somebody_has_just_begun_is_taken_without_a_ticket(started):
@@ -82,9 +104,9 @@ def test_a_run_that_somebody_has_just_begun_is_taken_without_a_ticket(started):
 
 
 def test_a_claim_makes_a_run_only_where_none_stands():
-    run = jobs.claim(small())
+    run = jobs.claim(small(), None)
     assert run is not None
-    assert jobs.claim(small()) is None
+    assert jobs.claim(small(), None) is None
 
 
 def test_higher_priority_comes_first_and_order_is_kept_within_one():

@@ -3,6 +3,7 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -10,7 +11,7 @@ from kdaif import jobs
 from kdaif.jobs import stop, worker
 from kdaif.jobs.detached import same_program
 from kdaif.jobs.tickets import read_ticket, tickets
-from kdaif.jobs.worker import _Worker, gpus
+from kdaif.jobs.worker import _Worker, gpus, work
 from tests.small import small
 from tests.unit.jobs.conftest import wait
 
@@ -140,3 +141,14 @@ def test_a_worker_without_work_goes_home():
     command = [*WORKER, "--idle", "0.1"]
     subprocess.run(command, env={**os.environ, **same_program()}, timeout=60, check=True)
     assert not jobs.worker.worker_alive()
+
+
+def test_more_slots_than_gpus_share_them_evenly(monkeypatch):
+    seen = []
+    monkeypatch.setattr(worker, "gpus", lambda: ["0", "1"])
+    monkeypatch.setattr(
+        worker, "_Worker", lambda devices: seen.append(devices) or SimpleNamespace(serve=lambda idle: True)
+    )
+    assert work(slots=3, idle=0)
+    assert work(idle=0)
+    assert seen == [["0", "1", "0"], ["0", "1"]]
