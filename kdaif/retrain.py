@@ -24,10 +24,9 @@ RECORD = "retrained"
 def edited_config(run: Run, edits: pd.DataFrame) -> RunConfig:
     """The run's config with these edits after its own ones; `edits`: columns row, label ("": leave out).
 
-    Raises `UserError` for no edits.
+    Raises `UserError` as `check_edits`.
     """
-    if edits.empty:
-        raise UserError("retrain: no sample is marked; mark those to leave out or to relabel first.")
+    check_edits(run, edits)
     config = run.config()
     ids = run.samples()["id"].to_numpy()
     table = pd.DataFrame({"id": ids[edits["row"]], "label": edits["label"].to_numpy()})
@@ -35,6 +34,16 @@ def edited_config(run: Run, edits: pd.DataFrame) -> RunConfig:
         table = pd.concat([read_edits(config.data.edits, _data_root(run)), table]).drop_duplicates("id", keep="last")
     tree = config.model_dump(mode="json")
     return parse_config({**tree, "data": {**tree["data"], "edits": str(keep_edits(table))}})
+
+
+def check_edits(run: Run, edits: pd.DataFrame) -> None:
+    """Raises `UserError` for no edits, and for those that leave fewer than two samples to train on."""
+    if edits.empty:
+        raise UserError("retrain: no sample is marked; mark those to leave out or to relabel first.")
+    samples = len(run.samples())
+    left = samples - int((edits["label"] == "").sum())
+    if left < 2:
+        raise UserError(f"retrain: the marks leave {left} of {samples:,} samples to train on, takes 2 or more.")
 
 
 def keep_edits(table: pd.DataFrame) -> Path:
@@ -60,8 +69,8 @@ def retrain(run: Run, edits: pd.DataFrame, predicted: float | None) -> Run:
 
 
 def retrainings(run: Run) -> list[dict[str, Any]]:
-    """What was started from this run, newest first: run_id, left_out, relabelled, predicted, state, and `verified`, the change
-    of test accuracy (shares; None: not known yet, or never)."""
+    """What was started from this run, newest first: run_id, left_out, relabelled, predicted, state, `message` (why it failed,
+    else ""), and `verified`, the change of test accuracy (shares; None: not known yet, or never)."""
     runs = {summary.id: summary for summary in list_runs() if summary.status is not None}
     before = (run.result() or {}).get("test_accuracy")
     lines = []
@@ -70,7 +79,8 @@ def retrainings(run: Run) -> list[dict[str, Any]]:
         after = (found.result or {}).get("test_accuracy") if found else None
         verified = None if before is None or after is None else after - before
         state = found.status.state if found and found.status else "gone"
-        lines.append({**line, "state": state, "verified": verified})
+        message = found.status.message if found and found.status and state == "failed" else ""
+        lines.append({**line, "state": state, "message": message, "verified": verified})
     return lines
 
 

@@ -10,8 +10,9 @@ from app.ui.look import GLOSSARY, STATE_WORDS, points
 from app.ui.neighbours import measured, relations_of
 from app.ui.store import marks_of
 from app.ui.waiting import waiting_bar
+from kdaif.config import UserError
 from kdaif.foretell import foretell
-from kdaif.retrain import retrain, retrainings
+from kdaif.retrain import check_edits, retrain, retrainings
 from kdaif.runs import LIVE, Run
 from kdaif.runs.slices import MARKED, write_slice
 
@@ -37,13 +38,14 @@ def act(run: Run, table: pd.DataFrame, row: int) -> None:
             on_click=lambda: st.session_state.update(retraining=True),
             help="Queues a new run of this run's settings with the marks. Nothing is overwritten; the source stays as it is.",
         )
-        st.button(
-            "Clear",
-            type="tertiary",
-            key="clear_marks",
-            disabled=marks.empty,
-            on_click=lambda: write_slice(run, MARKED, []),
-        )
+        with st.popover(
+            "Clear", type="tertiary", disabled=marks.empty, help="Forget the marks, once you have said so."
+        ):
+            st.button(
+                f"Forget {len(marks):,} marks for good",
+                key="clear_marks",
+                on_click=lambda: write_slice(run, MARKED, []),
+            )
     if st.session_state.pop("retraining", False):
         _start(run, marks)
     lines = retrainings(run)
@@ -51,11 +53,13 @@ def act(run: Run, table: pd.DataFrame, row: int) -> None:
     st.fragment(_outcomes, run_every=SECONDS if live else None)(run)
 
 
-def mark(run: Run, rows: Sequence[int] | np.ndarray, labels: Sequence[str]) -> None:
-    """Add marks, in place of older ones on the same samples."""
-    added = pd.DataFrame({"row": rows, "label": labels})
-    kept = pd.concat([marks_of(run), added]).drop_duplicates("row", keep="last").sort_values("row")
+def mark(run: Run, rows: Sequence[int] | np.ndarray, labels: Sequence[str]) -> int:
+    """Add marks, in place of older ones on the same samples; returns how many of those said something else."""
+    added, old = pd.DataFrame({"row": rows, "label": labels}), marks_of(run)
+    kept = pd.concat([old, added]).drop_duplicates("row", keep="last").sort_values("row")
     write_slice(run, MARKED, kept["row"].to_numpy(), list(kept["label"]))
+    both = old.merge(added, on="row")
+    return int((both["label_x"] != both["label_y"]).sum())
 
 
 def unmark(run: Run, rows: list[int]) -> None:
@@ -99,6 +103,11 @@ def _decision(run: Run, table: pd.DataFrame, row: int) -> None:
 
 def _start(run: Run, marks: pd.DataFrame) -> None:
     """Foretell, and queue."""
+    try:
+        check_edits(run, marks)
+    except UserError as error:
+        st.error(str(error), icon=":material/error:")
+        return
     predicted = None
     if not run.numbers:  # what is foretold is a share of classes
         relations = relations_of(run)
@@ -126,6 +135,8 @@ def _outcomes(run: Run) -> None:
             "Run": [line["run_id"] for line in lines],
         }
     )
+    if any(line["message"] for line in lines):
+        shown["Why"] = [line["message"] for line in lines]
     help_ = {
         "Foretold": st.column_config.TextColumn(help=f"Points of accuracy. {GLOSSARY['Foretold']}"),
         "Verified": st.column_config.TextColumn(

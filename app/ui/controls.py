@@ -23,6 +23,13 @@ def keep_valid(key: str, options: Sequence[Any]) -> None:
         del st.session_state[key]
 
 
+def warn_of_link(label: str, key: str, known: Callable[[str], bool], instead: str) -> None:
+    """A sentence where the URL asks for a value that there is not: who follows a link must not take the rest for it."""
+    wanted = st.query_params.get(key)
+    if wanted is not None and not known(wanted):
+        st.warning(f"{label}: the link says {wanted!r}, which is not here (any more); {instead}.")
+
+
 def carry_selection(page: str) -> None:
     """Bring the bound values along to a new page, before it runs: Streamlit drops them, and their place in the URL.
 
@@ -56,6 +63,7 @@ def linked_choice(
     Streamlit's own binding would put the title there, which changes with the run's state.
     """
     written = f"{key} in the URL"
+    warn_of_link(label, key, options.__contains__, "another one is shown")
     wanted = st.query_params.get(key)
     if wanted in options and wanted != st.session_state.get(written):  # a link, or the browser's back button
         st.session_state[key] = wanted
@@ -85,11 +93,6 @@ def run_choice(width: int = 430) -> Run:
     """The run to look at; unless the URL or the user says otherwise the newest KD-AIF run that has not stopped half-way."""
     frame = runs_with_epochs()
     options = list(frame["run_id"])
-    wanted = st.query_params.get("run")
-    if wanted is not None and wanted not in options:
-        st.warning(
-            f"The link names the run {wanted!r}, which is not here or has recorded no epoch yet; another one is shown."
-        )
     stopped = ~frame["state"].isin(("done", *LIVE))
     default = frame.assign(other=frame["method"] != "kd-aif", stopped=stopped).sort_values(
         ["other", "stopped"], kind="stable"
@@ -117,6 +120,7 @@ def epoch_choice(run: Run) -> int:
     """The epoch whose values are shown; the newest unless chosen."""
     epochs = run.epochs()
     options = [*epochs[:-1], LATEST]
+    warn_of_link("Epoch", "epoch", lambda said: said.split()[0] in map(str, epochs), "the latest is shown")
     keep_valid("epoch", options)
     if len(options) == 1:
         st.selectbox("Epoch", [epochs[-1]], disabled=True, width=180, help="The only epoch recorded so far.")
@@ -137,6 +141,8 @@ def epoch_choice(run: Run) -> int:
 
 def sample_choice(samples: int) -> int | None:
     """The primary sample by its number: what a click on a tile or point sets, and the URL carries."""
+    inside = lambda said: said.isdecimal() and int(said) < samples  # noqa: E731
+    warn_of_link("Sample", "sample", inside, "none is chosen")
     keep_valid("sample", range(samples))
     chosen = st.number_input(
         "Sample",

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pandas as pd
 import streamlit as st
 
-from app.ui.controls import end_choice, field_choice, keep_valid, open_range, remember
+from app.ui.controls import end_choice, field_choice, keep_valid, open_range, remember, warn_of_link
 from app.ui.selection import ALL_CLASSES, SLICE, Selection, shows
 from app.ui.sorting import ORDERS, offered
 from kdaif.runs import Run
@@ -67,6 +67,7 @@ def slice_names(run: Run) -> list[str]:
 
 
 def _choice(label: str, options: list[str], key: str, width: int, meaning: str) -> str:
+    warn_of_link(label, key, options.__contains__, f"{options[0]!r} is shown")
     keep_valid(key, options)
     chosen = st.selectbox(label, options, key=key, bind="query-params", width=width, help=meaning)
     remember(key, None if chosen == options[0] else chosen)

@@ -32,7 +32,7 @@ ORDERS: Mapping[str, Order] = {
         lambda run, table: table["rank"].to_numpy(),
         "Most harmful",
         "Most helpful",
-        "influence at this epoch (the loss, where a run measured none)",
+        "influence at this epoch",
     ),
     "Weight": Order(lambda run, table: table["weight"].to_numpy(), "Lowest weight", "Highest weight", "at this epoch"),
     "Loss": Order(lambda run, table: -table["loss"].to_numpy(), "Highest loss", "Lowest loss", "at this epoch"),
@@ -67,6 +67,17 @@ def order_of(run: Run, table: pd.DataFrame, name: str) -> np.ndarray:
 
 def offered(table: pd.DataFrame) -> list[str]:
     """The orders that a run has values for."""
-    need = {"Mean influence": "influence", "Disagreement": "teacher_loss"}
+    need = {"Disagreement": "teacher_loss", **dict.fromkeys(("Influence", "Mean influence"), "influence")}
     need |= dict.fromkeys(("Uncertainty", "Mean uncertainty"), "student_confidence")
-    return [name for name in ORDERS if name not in need or bool(table[need[name]].notna().any())]
+    known = [name for name in ORDERS if name not in need or bool(table[need[name]].notna().any())]
+    alike = "Influence" not in known and table["weight"].min() == table["weight"].max()
+    return [name for name in known if not (alike and "weight" in name.lower())]
+
+
+def ends(name: str, influence: np.ndarray) -> tuple[str, str]:
+    """What the samples at the beginning and at the end are called; `influence`: of the samples in this order."""
+    first, last = ORDERS[name].first, ORDERS[name].last
+    if name == "Influence" and len(influence):
+        first = "Least helpful" if influence[0] > 0 else first
+        last = "Least harmful" if influence[-1] < 0 else last
+    return first, last

@@ -30,8 +30,10 @@ def take(rows: np.ndarray, table: pd.DataFrame, run: Run, epoch: int) -> None:
 def _download(rows: np.ndarray, table: pd.DataFrame, run: Run, epoch: int) -> None:
     marks = marks_of(run)
     ranks = table["rank"].to_numpy()[rows]
-    worst = rows[np.argsort(ranks)[:FEW]]
-    parts = {f"{FEW} most harmful": worst, f"All {len(rows):,} selected": rows}
+    parts = {f"All {len(rows):,} selected": rows}
+    if len(rows) > FEW:
+        what = "most harmful" if table["influence"].notna().any() else "of highest loss"  # what the rank is made from
+        parts = {f"{FEW} {what}": rows[np.argsort(ranks)[:FEW]], **parts}
     if len(marks):
         parts[f"{len(marks):,} marked"] = marks["row"].to_numpy()
     kind = st.segmented_control("File", list(MIME), default="csv", required=True, key="file_kind", width="content")
@@ -62,16 +64,23 @@ def _mark(rows: np.ndarray, table: pd.DataFrame, run: Run) -> None:
             f"Mark {len(rows):,} to leave out",
             key="mark_all",
             disabled=not len(rows),
-            on_click=lambda: mark(run, rows, [""] * len(rows)),
+            on_click=lambda: _marked(run, rows, [""] * len(rows)),
             help="The mark set is kept with the run; the sample's room Act retrains with it.",
         )
         st.button(
             f"Relabel {disputed.sum():,} as the teacher says",
             key="relabel_all",
             disabled=not disputed.any(),
-            on_click=lambda: mark(run, rows[disputed], list(said[disputed])),
+            on_click=lambda: _marked(run, rows[disputed], list(said[disputed])),
             help="Marks those selected samples that the teacher takes for another class.",
         )
+
+
+def _marked(run: Run, rows: np.ndarray, labels: list[str]) -> None:
+    replaced = mark(run, rows, labels)
+    st.toast(
+        f"{len(rows):,} marked{f', {replaced:,} other marks replaced' if replaced else ''}.", icon=":material/bookmark:"
+    )
 
 
 def _save(rows: np.ndarray, run: Run) -> None:
@@ -79,6 +88,7 @@ def _save(rows: np.ndarray, run: Run) -> None:
         name = st.session_state["slice_name"].strip()
         if name and name != MARKED:
             write_slice(run, name, np.sort(rows))
+            st.toast(f"{len(rows):,} saved as {name}.", icon=":material/bookmark:")
             st.session_state["slice_name"] = ""
 
     with st.container(horizontal=True, gap="small", vertical_alignment="bottom"):

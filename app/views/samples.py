@@ -4,7 +4,7 @@ import pandas as pd
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from app.ui.controls import epoch_choice, keep_valid, run_choice, runs_with_epochs, sample_choice
+from app.ui.controls import epoch_choice, keep_valid, remember, run_choice, runs_with_epochs, sample_choice
 from app.ui.detail import detail
 from app.ui.figures import CONFIG, histogram_figure
 from app.ui.filters import filter_choice, order_choice, with_range, words_choice
@@ -13,7 +13,7 @@ from app.ui.opening import nothing_yet, opening
 from app.ui.raters import raters
 from app.ui.selection import Selection, brushed_range, gallery_groups, page_count
 from app.ui.sentences import samples_sentence
-from app.ui.sorting import ORDERS, order_of
+from app.ui.sorting import ends, order_of
 from app.ui.store import samples_of
 from app.ui.take import take
 from kdaif.runs.tables import verdict_counts
@@ -52,7 +52,9 @@ def spread(selection: Selection, table: pd.DataFrame) -> None:
 def page_choice(place: DeltaGenerator, selected: int) -> int:
     pages = page_count(selected)
     keep_valid("page", range(1, pages + 1))
-    return place.pagination(pages, key="page", max_visible_pages=3)
+    page = place.pagination(pages, key="page", bind="query-params", max_visible_pages=3)
+    remember("page", page if page > 1 else None)
+    return page
 
 
 if runs_with_epochs().empty:
@@ -87,8 +89,7 @@ with left:
     if not len(rows):
         st.info("No sample is selected: widen the filters or clear the range.", icon=":material/filter_alt_off:")
     else:
-        first, last = ORDERS[order].first, ORDERS[order].last
-        groups = gallery_groups(rows, page, first, last)
+        groups = gallery_groups(rows, page, *ends(order, table["influence"].to_numpy()[rows]))
         shown = {title: table.iloc[of] for title, of in groups.items()}
         gallery(shown, inputs, sample, "gallery", pick, painted=painted[1] if painted[0] == run.id else None)
 if sample is None and len(rows):

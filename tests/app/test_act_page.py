@@ -1,9 +1,10 @@
 """Deciding about samples: marks, slices, sorting, filters, and retraining with what was marked."""
 
+import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from app.ui.sorting import ORDERS
+from app.ui.sorting import ORDERS, ends
 from kdaif import retrain as retraining
 from kdaif.neighbours import measure
 from kdaif.runs import Run, new_run, open_run
@@ -109,7 +110,57 @@ def test_every_order_sorts(app, demo, name):
 
 def test_a_method_that_measures_no_influence_offers_no_order_by_it(app, demo):
     opened(app, SAMPLES, run=newest("kd"))
-    assert "Mean influence" not in app.selectbox(key="sort").options
+    assert not [
+        name for name in app.selectbox(key="sort").options if "influence" in name.lower() or "weight" in name.lower()
+    ]
+    assert [group["title"] for group in gallery(app)] == ["Highest loss", "Lowest loss"]
+    assert app.get("download_button")[0].proto.label == "100 of highest loss"
+
+
+def test_the_ends_are_called_what_they_are():
+    assert ends("Influence", np.array([-3.0, 2.0])) == ("Most harmful", "Most helpful")
+    assert ends("Influence", np.array([-3.0, -1.0])) == ("Most harmful", "Least harmful")
+    assert ends("Influence", np.array([1.0, 2.0])) == ("Least helpful", "Most helpful")
+    assert ends("Loss", np.array([-3.0, -1.0])) == ("Highest loss", "Lowest loss")
+
+
+def test_few_selected_samples_are_no_hundred(app, demo):
+    opened(app, SAMPLES, show="Looks harmful", **{"class": "digit 3"})
+    labels = [button.proto.label for button in app.get("download_button")]
+    assert len(labels) == 1
+    assert 0 < int(labels[0].split()[1]) <= 100
+
+
+def test_marking_says_how_many_other_marks_it_replaces(app, demo):
+    opened(app, SAMPLES, show="Looks harmful", **{"class": "digit 3"})
+    app.button(key="relabel_all").click().run()
+    relabelled = len(marks(open_run(newest("kd-aif"))))
+    app.button(key="mark_all").click().run()
+    assert f"{relabelled:,} other marks replaced" in app.toast[-1].value
+    app.button(key="mark_all").click().run()
+    assert "replaced" not in app.toast[-1].value
+
+
+def test_marks_that_leave_nothing_to_train_on_are_refused_before_anything_is_foretold(app, demo, monkeypatch):
+    monkeypatch.setattr("app.ui.act.foretell", lambda *_: pytest.fail("foretold"))
+    opened(app, SAMPLES, room="Act", sample="0")
+    app.button(key="mark_all").click().run()
+    app.button(key="retrain").click().run()
+    assert [error.value for error in app.error] == [
+        "retrain: the marks leave 0 of 1,200 samples to train on, takes 2 or more."
+    ]
+    assert retraining.retrainings(open_run(newest("kd-aif"))) == []
+
+
+def test_a_retraining_that_failed_says_why(app, demo):
+    run = open_run(newest("kd-aif"))
+    other = new_run(run.config())
+    other.write_status(state="failed", message="data.source: gone.")
+    run.write_notes(
+        retraining.RECORD, {"runs": [{"run_id": other.id, "left_out": 1, "relabelled": 0, "predicted": None}]}
+    )
+    opened(app, SAMPLES, run=run.id, room="Act", sample="0")
+    assert list(app.dataframe[0].value["Why"]) == ["data.source: gone."]
 
 
 def test_retraining_foretells_queues_and_shows_both_changes(app, real, monkeypatch):

@@ -39,7 +39,7 @@ def fresh() -> AppTest:
     return AppTest.from_file(str(ROOT / "app" / "main.py"), default_timeout=60)
 
 
-def opened(app: AppTest, page: str, **query: str) -> AppTest:
+def opened(app: AppTest, page: str, /, **query: str) -> AppTest:
     app.run()
     for name, value in query.items():
         app.query_params[name] = value
@@ -166,7 +166,7 @@ def test_the_range_selects_in_gallery_histogram_and_export(app, demo):
     table = sample_table(open_run(newest("kd-aif")))
     expected = int(table["weight"].between(0.2, 0.8).sum())
     assert 0 < expected < 1200
-    assert app.get("download_button")[1].proto.label == f"All {expected:,} selected"
+    assert app.get("download_button")[-1].proto.label == f"All {expected:,} selected"
     assert all(0.2 <= sample["weight"] <= 0.8 for group in gallery(app) for sample in group["samples"])
     opacity = numbers(chart(app, "histogram")["data"][0]["marker"]["opacity"])
     assert set(opacity) == {0.95, FADED}
@@ -227,13 +227,35 @@ def test_everything_can_be_sent_as_a_link(app, demo):
 
 @pytest.mark.parametrize(
     "query",
-    [{"run": "../../etc"}, {"sample": "99999999"}, {"sample": "x"}, {"epoch": "77"}, {"class": "horse"}, {"from": "a"}],
+    [
+        {"run": "../../etc"},
+        {"sample": "99999999"},
+        {"sample": "x"},
+        {"epoch": "77"},
+        {"class": "horse"},
+        {"show": "Slice: gone"},
+    ],
 )
-def test_a_link_that_leads_nowhere_shows_the_page_all_the_same(app, demo, query):
+def test_a_link_that_leads_nowhere_shows_the_page_all_the_same_and_says_so(app, demo, query):
     opened(app, PAGES[1], **query)
     assert not app.error
     assert len(gallery(app)) == 2
-    assert len(app.warning) == ("run" in query)
+    (warning,) = app.warning
+    (wanted,) = query.values()
+    assert f"the link says '{wanted}', which is not here" in warning.value
+
+
+def test_a_link_to_what_is_there_brings_no_warning(app, demo):
+    opened(app, PAGES[1], epoch="2", sample="11", show="Looks harmful", sort="Loss", page="2", **{"from": "a"})
+    assert not app.warning
+
+
+def test_the_page_of_the_gallery_is_part_of_the_link(app, demo):
+    first = opened(app, PAGES[1])
+    one = gallery(first)[0]["samples"][0]["row"]
+    second = opened(fresh(), PAGES[1], page="2")
+    assert gallery(second)[0]["samples"][0]["row"] != one
+    assert not second.warning
 
 
 def test_another_run_with_fewer_epochs_and_samples_keeps_the_page_whole(app, demo):
