@@ -13,13 +13,14 @@ from the whole validation split: a target changes which loss is to fall, not whi
 import copy
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from kdaif.config import RunConfig, lookup
+from kdaif.config import RunConfig, UserError, lookup
 from kdaif.data import AUGMENTATIONS, Dataset, Split
 from kdaif.data.augment import View
 from kdaif.evaluate import predict
@@ -123,9 +124,10 @@ class AdaptiveWeights:
         self.disputed = disputed
         self.scoring_runs = influence.scoring_runs if self.update.phases > 1 else 0
         self.prior = torch.full((len(train),), torch.nan, device=setting.device)
-        if influence.source != "student":
-            self.prior = self._score_with_teacher()
-        self.weights = self._weights_of(setting.student, self.prior, influence.source)
+        with _sentences():
+            if influence.source != "student":
+                self.prior = self._score_with_teacher()
+            self.weights = self._weights_of(setting.student, self.prior, influence.source)
         self.seconds = time.monotonic() - began
 
     def next_run(self, student: nn.Module) -> "AdaptiveWeights":
@@ -242,6 +244,15 @@ class AdaptiveWeights:
 
     def _pairs(self, split: Split) -> Iterator[tuple[Tensor, tuple[Tensor, Tensor]]]:
         return ((batch.index, (batch.inputs, batch.labels)) for batch in self.setting.ordered(split))
+
+
+@contextmanager
+def _sentences() -> Iterator[None]:
+    """What the engine refuses is a matter of the run's settings here: `UserError`."""
+    try:
+        yield
+    except ValueError as error:
+        raise UserError(f"influence: {str(error).rstrip('.')}.") from error
 
 
 def check_adaptive(config: RunConfig, dataset: Dataset) -> None:

@@ -283,3 +283,9 @@ def test_a_class_without_validation_samples_is_refused(monkeypatch):
     monkeypatch.setitem(adaptive.VALIDATION, "given", lambda split, said: split.subset(split.labels != 3))
     with pytest.raises(UserError, match=r"^influence\.target: 'class:3' leaves 0 of the \d+ validation samples in use"):
         train_new(small("influence.validation=given", "influence.target=class:3"))
+
+
+def test_what_the_engine_refuses_is_one_sentence():
+    config = small("method=kd-aif", "influence.preconditioner=exact", "influence.scope=all")
+    with pytest.raises(UserError, match=r"^influence: the exact Hessian is for models of at most 3,000 parameters"):
+        train_new(config)
