@@ -169,7 +169,8 @@ class InfluenceTrainer(Trainer):
 
     def get_train_dataloader(self) -> DataLoader:
         """Batches in kdaif's order, which depends on seed and epoch alone."""
-        rows: Any = self._remove_unused_columns(self.train_dataset.with_format(None), description="training")
+        given: Any = self.train_dataset
+        rows: Any = self._remove_unused_columns(given.with_format(None), description="training")
         numbered = rows.add_column(INDEX, np.arange(len(rows)))
         loader: DataLoader = DataLoader(numbered, batch_sampler=_Order(self._shuffled()), collate_fn=self.data_collator)
         return self.accelerator.prepare(loader)  # whose `set_epoch` the Trainer calls and which passes it on
@@ -191,8 +192,8 @@ class InfluenceTrainer(Trainer):
         return state
 
     def _shuffled(self) -> Batches:
-        size, options = self.args.per_device_train_batch_size, {"shuffle": True, "augment": "none", "device": "cpu"}
-        return Batches(self.splits.train, (), (), size, seed=self.args.seed, **options)
+        size, seed = self.args.per_device_train_batch_size, self.args.seed
+        return Batches(self.splits.train, (), (), size, shuffle=True, augment="none", device="cpu", seed=seed)
 
     def _ordered(self, split: Split) -> Batches:
         options: dict[str, Any] = {
