@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
+from transformers import BartConfig, BartForSequenceClassification
 
 from kdaif.config import UserError
 from kdaif.models import InputStats, build, load_checkpoint, save_checkpoint
@@ -160,3 +162,44 @@ def test_a_missing_bias_is_named(tmp_path: Path) -> None:
     del state["linear.bias"]
     torch.save(state, tmp_path / "a.pt")
     assert refusal(tmp_path / "a.pt").endswith("it lacks linear.bias.")
+
+
+def tied(seed: int = 0) -> BartForSequenceClassification:
+    """Encoder, decoder and model share one table of embeddings."""
+    torch.manual_seed(seed)
+    layers = {"encoder_layers": 1, "decoder_layers": 1, "encoder_attention_heads": 2, "decoder_attention_heads": 2}
+    sizes = {"d_model": 16, "encoder_ffn_dim": 32, "decoder_ffn_dim": 32, "max_position_embeddings": 40}
+    return BartForSequenceClassification(BartConfig(vocab_size=60, num_labels=3, **layers, **sizes))
+
+
+def test_tied_weights_are_written_once_and_stay_tied(tmp_path: Path) -> None:
+    model, loaded = tied(), tied(seed=1)
+    save_checkpoint(model, tmp_path / "tied.safetensors")
+    assert sum("shared" in name or "embed_tokens" in name for name in load_file(tmp_path / "tied.safetensors")) == 1
+    load_checkpoint(loaded, tmp_path / "tied.safetensors")
+    assert same_weights(model, loaded)
+    assert loaded.model.shared.weight is loaded.model.encoder.embed_tokens.weight
+    assert loaded.model.shared.weight is loaded.model.decoder.embed_tokens.weight
+
+
+def test_tied_weights_load_under_any_of_their_names(tmp_path: Path) -> None:
+    model = tied()
+    torch.save(model.state_dict(), tmp_path / "all.pt")
+    torch.save({n: t for n, t in model.state_dict().items() if "shared" not in n}, tmp_path / "some.pt")
+    for name in ("all.pt", "some.pt"):
+        loaded = tied(seed=1)
+        load_checkpoint(loaded, tmp_path / name)
+        assert same_weights(model, loaded)
+
+
+def test_weights_apart_do_not_load_into_tied_ones(tmp_path: Path) -> None:
+    state = tied().state_dict()
+    state["model.decoder.embed_tokens.weight"] = torch.zeros(60, 16)
+    torch.save(state, tmp_path / "apart.pt")
+    assert "shared.weight and model.decoder.embed_tokens.weight apart, which the model ties" in refusal(
+        tmp_path / "apart.pt", tied(seed=1)
+    )
+    del state["model.decoder.embed_tokens.weight"], state["model.encoder.embed_tokens.weight"]
+    del state["model.shared.weight"]
+    torch.save(state, tmp_path / "none.pt")
+    assert "it lacks model.shared.weight and 2 more" in refusal(tmp_path / "none.pt", tied(seed=1))
