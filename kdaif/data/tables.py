@@ -127,13 +127,17 @@ def _table(name: str, files: list[Path]) -> Table:
 def _read_images(name: str, folder: Path, start: Path) -> Table | None:
     """The table of the images in class folders, or None where there are none."""
     known = Image.registered_extensions()
-    files = sorted(path for path in folder.glob("*/*") if path.suffix.lower() in known)
-    if not files:
+    images = sorted(path.relative_to(folder) for path in folder.glob("*/*") if path.suffix.lower() in known)
+    images = [image for image in images if not any(map(_hidden, image.parts))]
+    if not images:
         return None
-    rows = datasets.Dataset.from_dict(
-        {"image": [str(path) for path in files], "label": [path.parent.name for path in files]}
-    )
-    return Table(name, rows, [path.relative_to(start).as_posix() for path in files], folder)
+    rows = datasets.Dataset.from_dict({"image": list(map(str, images)), "label": [image.parts[0] for image in images]})
+    return Table(name, rows, [(folder / image).relative_to(start).as_posix() for image in images], folder)
+
+
+def _hidden(name: str) -> bool:
+    """Of files and folders that notebooks and macOS leave beside the user's own."""
+    return name.startswith(".") or name == "__MACOSX"
 
 
 def read_hub(name: str, source: str, tests: tuple[str, ...] = ("test", "validation")) -> Source:

@@ -1,3 +1,4 @@
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -5,8 +6,8 @@ import datasets
 import pandas as pd
 import pytest
 
-from kdaif.config import UserError
-from kdaif.data import tables
+from kdaif.config import DataConfig, NoiseConfig, UserError
+from kdaif.data import load, tables
 from kdaif.data.sources import SOURCES, read_source
 from kdaif.data.tables import find_path, read_file
 
@@ -79,6 +80,26 @@ def test_class_folders_with_and_without_splits(tmp_path: Path, png: Png) -> None
     assert len(source.test.rows) == 1
     alone = read_source(str(tmp_path / "train"), None)
     assert (alone.train.name, alone.test, len(alone.train.rows)) == ("all", None, 2)
+
+
+def test_class_folders_are_found_by_a_relative_path(tmp_path: Path, png: Png, monkeypatch: pytest.MonkeyPatch) -> None:
+    for split, kind in itertools.product(("train", "test"), ("cat", "dog")):
+        (tmp_path / "pets" / split / kind).mkdir(parents=True)
+        for number in range(4):
+            (tmp_path / "pets" / split / kind / f"{number}.png").write_bytes(png(number))
+    monkeypatch.chdir(tmp_path)
+    for source, sizes in [("pets", [4, 4, 8]), ("pets/train", [3, 3, 2])]:
+        found = load(DataConfig(source=source, validation=0.5), NoiseConfig(), 0, None)
+        assert [len(split) for split in (found.train, found.validation, found.test)] == sizes
+
+
+def test_hidden_files_and_folders_are_no_samples_and_no_classes(tmp_path: Path, png: Png) -> None:
+    home = tmp_path / ".cache" / "pets"  # where the data lie says nothing of them
+    for kind in ("cat", "dog", ".ipynb_checkpoints", "__MACOSX"):
+        (home / kind).mkdir(parents=True)
+        (home / kind / "1.png").write_bytes(png(1))
+        (home / kind / "._1.png").write_bytes(b"of macOS")
+    assert read_source(str(home), None).train.refs == ["cat/1.png", "dog/1.png"]
 
 
 class TestHub:
