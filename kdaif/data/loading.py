@@ -45,6 +45,8 @@ def load(data: DataConfig, noise: NoiseConfig, seed: int, data_root: Path | None
         )
     source = read_source(data.source, data_root)
     columns = find_columns(source.train.rows, data.columns, source.columns)
+    if source.test:
+        _check_test(source.name, source.test, columns)
     if columns.texts and noise.kind in IMAGES_ONLY:
         raise UserError(
             f"noise.kind: got {noise.kind!r}, which is made for images; "
@@ -119,6 +121,16 @@ def load(data: DataConfig, noise: NoiseConfig, seed: int, data_root: Path | None
         figures=source.figures or (NUMBER_FIGURES if regression else ()),
         scale=scale,
     )
+
+
+def _check_test(name: str, test: Table, columns: Found) -> None:
+    """Raises `UserError` for a test table without a column that is read from it as from train."""
+    read = (columns.input, *columns.texts, columns.label, columns.rating, columns.rating_spread)
+    if missing := [column for column in read if column and column not in test.rows.column_names]:
+        raise UserError(
+            f"data.source: the {test.name} table of {name} has no column {missing[0]!r}, takes one as in train; "
+            f"it has {', '.join(test.rows.column_names)}."
+        )
 
 
 @dataclass(frozen=True)
