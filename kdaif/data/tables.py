@@ -4,6 +4,7 @@ Everything becomes a `datasets.Dataset`. Local files are read straight into memo
 hub keeps its usual cache. Images stay encoded here: `images.decode` reads those that a run needs.
 """
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from huggingface_hub import HfApi, constants
+from pandas.api.types import infer_dtype
 from PIL import Image
 
 from kdaif.config import Columns, UserError
@@ -70,8 +72,16 @@ def _read_parquet(path: Path) -> datasets.Dataset:
 
 
 def _read_csv(path: Path) -> datasets.Dataset:
-    # "None" and "NA" are good class names; an empty cell is a missing value
-    return datasets.Dataset.from_pandas(pd.read_csv(path, keep_default_na=False, na_values=["", "nan", "NaN"]))
+    # "None" and "NA" are good class names; an empty cell is a missing value; a column's type is that of all its rows
+    with warnings.catch_warnings(action="error", category=pd.errors.ParserWarning):
+        try:
+            missing = ["", "nan", "NaN"]
+            frame = pd.read_csv(path, index_col=False, keep_default_na=False, na_values=missing, low_memory=False)
+        except pd.errors.ParserWarning:  # pandas would drop the last fields
+            raise ValueError("its rows have more fields than its first line has names") from None
+    # integers of more than 64 bits are words: Arrow has no such numbers
+    large = [name for name, values in frame.items() if values.dtype == object and infer_dtype(values) == "integer"]
+    return datasets.Dataset.from_pandas(frame.astype(dict.fromkeys(large, "string")))
 
 
 def _read_json(path: Path) -> datasets.Dataset:

@@ -69,6 +69,18 @@ def test_files_of_every_kind(tmp_path: Path, ending: str) -> None:
     assert source.train.folder == tmp_path
 
 
+def test_a_csv_is_read_whatever_is_in_a_column_that_nobody_uses(tmp_path: Path) -> None:
+    mixed = pd.DataFrame({"code": [*map(str, range(300_000)), "A7"], "label": 1})  # pandas reads it in several parts
+    mixed.to_csv(tmp_path / "mixed.csv", index=False)
+    assert read_file(tmp_path / "mixed.csv")[-1] == {"code": "A7", "label": 1}
+    (tmp_path / "large.csv").write_text(f"code,good,label\n{10**29 + 1},True,x\n,,y\n")
+    rows = read_file(tmp_path / "large.csv")
+    assert rows["code"][:] == [str(10**29 + 1), None]
+    assert rows["good"][:] == [True, None]
+    (tmp_path / "comma.csv").write_text("code,label\n7,x,\n8,y,\n")
+    assert read_file(tmp_path / "comma.csv")[0] == {"code": 7, "label": "x"}
+
+
 def test_class_folders_with_and_without_splits(tmp_path: Path, png: Png) -> None:
     for split, kind in [("train", "cat"), ("train", "dog"), ("test", "cat")]:
         (tmp_path / split / kind).mkdir(parents=True)
@@ -148,6 +160,7 @@ def test_a_source_that_is_nothing_is_refused_without_the_network(source: str, tm
         ("pets.parquet", b"", "pets.parquet cannot be read"),
         ("pets.csv", b"", "pets.csv cannot be read: No columns to parse"),
         ("pets.csv", b"a,b\n1,2\n1,2,3\n", "pets.csv cannot be read"),
+        ("pets.csv", b"a,b\n1,2,3\n1,2,3\n", "cannot be read: its rows have more fields than its first line has names"),
         ("pets.csv", b"\xff\xfe\xfa,\x00", "pets.csv cannot be read"),
         ("pets.json", b"[{", "pets.json cannot be read"),
     ],
