@@ -6,7 +6,7 @@ import datasets
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from jaxtyping import Float32, Int64, Shaped
+from jaxtyping import Float64, Int64, Shaped
 
 from kdaif.config import Columns, UserError
 
@@ -62,12 +62,12 @@ def find_columns(rows: datasets.Dataset, wanted: Columns, known: Columns = NOTHI
     return Found(image, label, columns.given, texts, columns.rating, columns.rating_spread)
 
 
-def numbers(rows: datasets.Dataset, column: str, field: str) -> Float32[np.ndarray, "rows"]:
+def numbers(rows: datasets.Dataset, column: str, field: str) -> Float64[np.ndarray, "rows"]:
     """A column of numbers, NaN where one is missing; raises `UserError`, naming `field`, for any other column."""
     kind = rows.data.schema.field(column).type
     if not (pa.types.is_floating(kind) or pa.types.is_integer(kind)):
         raise UserError(f"{field}: column {column!r} is {kind}, takes numbers.")
-    return rows.data.column(column).to_pandas().to_numpy(np.float32, na_value=np.nan)
+    return rows.data.column(column).to_pandas().to_numpy(np.float64, na_value=np.nan)
 
 
 def holds_images(kind: pa.DataType) -> bool:

@@ -181,7 +181,7 @@ def _check_numbers(data: DataConfig, noise: NoiseConfig) -> None:
 
 def _read_numbers(source: Source, columns: Found) -> _Labels:
     def read(table: Table, column: str, field: str) -> Float[np.ndarray, "rows"]:
-        values = numbers(table.rows, column, field).astype(np.float64)
+        values = numbers(table.rows, column, field)
         if (missing := ~np.isfinite(values)).any():
             raise UserError(
                 f"{field}: column {column!r} has {missing.sum()} rows without a number (first row {missing.argmax()}), "
@@ -255,4 +255,4 @@ def _numbers(places: list[tuple[Table, np.ndarray]], columns: Found, field: str)
     column = getattr(columns, field)
     if column is None:
         return [None] * len(places)
-    return [numbers(table.rows, column, f"data.columns.{field}")[rows] for table, rows in places]
+    return [numbers(table.rows, column, f"data.columns.{field}")[rows].astype(np.float32) for table, rows in places]
