@@ -23,6 +23,7 @@ from kdaif.data.text import Sentences, read_sentences, tokenised
 
 IMAGES_ONLY = ("instance",)  # kinds of noise that need pixels
 NUMBER_FIGURES = ("pearson", "spearman")  # of labels that are numbers, where the source names none
+LEAST = 2  # validation samples, of which a mean has a standard error; of classes there are as many
 TEST_SHARE = 0.2  # of a source without a test split: cut with a fixed seed, so that its test split never changes
 
 
@@ -213,6 +214,11 @@ def _choose(labels: _Labels, data: DataConfig, has_test: bool) -> tuple[np.ndarr
     pool = pool[subset(strata[pool], data.train_size, draws[0], "data.train_size")]
     test = test[subset(test_strata[test], data.test_size, draws[1], "data.test_size")]
     stay, off = cut(strata[pool], data.validation, draws[2], "data.validation", labels.classes)
+    if len(off) < LEAST:
+        raise UserError(
+            f"data.validation: got {data.validation:g}, which cuts {len(off)} of {len(pool)} samples; takes a share that "
+            f"cuts {LEAST} or more."
+        )
     train = pool[stay]
     if data.imbalance > 1:
         train = train[long_tailed(strata[train], data.imbalance, _stream("imbalance", data.split_seed))]

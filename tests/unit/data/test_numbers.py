@@ -38,6 +38,14 @@ def test_numbers_are_standardised_over_the_training_samples(tmp_path: Path) -> N
     np.testing.assert_allclose(dataset.scale.own(dataset.test.labels.numpy()), test, atol=1e-4)
 
 
+def test_a_single_validation_sample_is_refused(tmp_path: Path) -> None:
+    folder = write_scored(tmp_path)
+    said = r"^data.validation: got 0.1, which cuts 1 of 10 samples; takes a share that cuts 2 or more\.$"
+    with pytest.raises(UserError, match=said):
+        read(folder, train_size=10, validation=0.1)
+    assert len(read(folder, train_size=10, validation=0.2).validation) == 2
+
+
 def test_large_numbers_that_differ_little_are_told_apart(tmp_path: Path) -> None:
     seconds = 1_700_000_000 + np.arange(200) % 11
     scored_sentences(200).assign(score=seconds).to_csv(tmp_path / "times.csv", index=False)
