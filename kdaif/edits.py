@@ -8,7 +8,10 @@ from kdaif.config import UserError
 
 
 def read_edits(file: str, data_root: Path | None = None) -> pd.DataFrame:
-    """Columns id and label ("": leave out), as text; the file may have others. `UserError` for anything else."""
+    """Columns id, label ("": leave out) and hash of the sample ("": not known), as text; the file may have others.
+
+    `UserError` for anything else.
+    """
     places = [Path(file), *([data_root / file] if data_root else [])]
     path = next((place for place in places if place.is_file()), None)
     if path is None:
@@ -20,6 +23,7 @@ def read_edits(file: str, data_root: Path | None = None) -> pd.DataFrame:
     if "id" not in table:
         raise UserError(f"data.edits: {path} has the columns {', '.join(table.columns)}, takes id and label.")
     table["label"] = table["label"].str.strip() if "label" in table else ""
+    table["hash"] = table["hash"].str.strip() if "hash" in table else ""
     if (twice := table["id"].duplicated()).any():
         raise UserError(f"data.edits: {path} names {table['id'][twice].iloc[0]!r} twice, takes every id once.")
-    return table[["id", "label"]]
+    return table[["id", "label", "hash"]]

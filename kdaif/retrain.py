@@ -28,8 +28,8 @@ def edited_config(run: Run, edits: pd.DataFrame) -> RunConfig:
     """
     check_edits(run, edits)
     config = run.config()
-    ids = run.samples()["id"].to_numpy()
-    table = pd.DataFrame({"id": ids[edits["row"]], "label": edits["label"].to_numpy()})
+    marked = run.samples()[["id", "hash"]].fillna("").iloc[edits["row"]]
+    table = marked.assign(label=edits["label"].to_numpy())[["id", "label", "hash"]]
     if config.data.edits:
         table = pd.concat([read_edits(config.data.edits, _data_root(run)), table]).drop_duplicates("id", keep="last")
     tree = config.model_dump(mode="json")
@@ -47,7 +47,7 @@ def check_edits(run: Run, edits: pd.DataFrame) -> None:
 
 
 def keep_edits(table: pd.DataFrame) -> Path:
-    """Writes edits (columns id, label) to the cache folder, under a name made from their content."""
+    """Writes edits (columns id, label, hash) to the cache folder, under a name made from their content."""
     text = io.StringIO()
     table.sort_values("id").to_csv(text, index=False)
     content = text.getvalue().encode()

@@ -167,14 +167,15 @@ def confident_learning(setting: Setting) -> Without:
 def held_out_probabilities(setting: Setting) -> Float[Tensor, "n classes"]:
     """Each training sample's class probabilities by a side network that was trained on the other folds.
 
-    `baselines.folds` networks of the student's kind, on labels alone: they cost folds - 1 trainings of the student without a
-    teacher. A linear head on the teacher's features would be cheaper, but the teacher has learnt the held-out labels too,
-    and its features with them.
+    `baselines.folds` networks of the student's kind (no more than samples), on labels alone: they cost folds - 1 trainings of
+    the student without a teacher. A linear head on the teacher's features would be cheaper, but the teacher has learnt the
+    held-out labels too, and its features with them.
     """
     dataset, config = setting.dataset, setting.config
-    fold = folds_of(dataset.train.labels, config.baselines.folds, config.seed)
+    folds = min(config.baselines.folds, len(dataset.train))
+    fold = folds_of(dataset.train.labels, folds, config.seed)
     probabilities = torch.zeros(len(fold), len(dataset.classes))
-    for number in range(config.baselines.folds):
+    for number in range(folds):
         held = fold == number
         kept = replace(dataset, train=dataset.train.subset(~held))
         stage = f"confident-learning network {number + 1}"

@@ -6,7 +6,7 @@ import datasets
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from jaxtyping import Float32, Int64, Shaped
+from jaxtyping import Float64, Int64, Shaped
 
 from kdaif.config import Columns, UserError
 
@@ -23,6 +23,7 @@ TEXT_NAMES = {
     "content": None,
     "comment": None,
 }
+LONGEST = 100  # digits of a label that is a number: Python makes none of thousands
 
 
 class Found(NamedTuple):
@@ -61,12 +62,12 @@ def find_columns(rows: datasets.Dataset, wanted: Columns, known: Columns = NOTHI
     return Found(image, label, columns.given, texts, columns.rating, columns.rating_spread)
 
 
-def numbers(rows: datasets.Dataset, column: str, field: str) -> Float32[np.ndarray, "rows"]:
+def numbers(rows: datasets.Dataset, column: str, field: str) -> Float64[np.ndarray, "rows"]:
     """A column of numbers, NaN where one is missing; raises `UserError`, naming `field`, for any other column."""
     kind = rows.data.schema.field(column).type
     if not (pa.types.is_floating(kind) or pa.types.is_integer(kind)):
         raise UserError(f"{field}: column {column!r} is {kind}, takes numbers.")
-    return rows.data.column(column).to_pandas().to_numpy(np.float32, na_value=np.nan)
+    return rows.data.column(column).to_pandas().to_numpy(np.float64, na_value=np.nan)
 
 
 def holds_images(kind: pa.DataType) -> bool:
@@ -119,11 +120,10 @@ def descriptions(rows: datasets.Dataset, columns: Found) -> dict[str, Shaped[np.
         feature, kind = rows.features[name], rows.data.schema.field(name).type
         if name in taken or not (holds_strings(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind)):
             continue
-        values = rows.data.column(name).to_pandas()
+        # whole numbers with empty cells would become floats, large ones others
+        values = rows.data.column(name).to_pandas(integer_object_nulls=True)
         if isinstance(feature, datasets.ClassLabel):
             values = values.map(dict(enumerate(feature.names)))
-        elif pd.api.types.is_float_dtype(values):  # whole numbers with empty cells
-            values = values.astype("Int64")
         found[name] = values.astype("string").fillna("").to_numpy(object)  # fixed width would be that of the longest
     return found
 
@@ -141,9 +141,15 @@ def _names(rows: datasets.Dataset, column: str, field: str) -> pd.Series:
         )
     if isinstance(feature, datasets.ClassLabel):
         return values.map(dict(enumerate(feature.names)))
-    whole = pd.api.types.is_float_dtype(values) and (values % 1 == 0).all()
-    if whole or pd.api.types.is_integer_dtype(values):
+    if pd.api.types.is_float_dtype(values) and (values % 1 == 0).all():
+        if (large := values[values.abs() >= 2 ** (np.finfo(values.dtype).nmant + 1)]).size:
+            raise UserError(
+                f"{field}: column {column!r} has the number {large.iloc[0]:g}, too large for a float to tell it from "
+                "the next one, takes class names or whole numbers."
+            )
         return values.astype("int64").astype(str)
+    if pd.api.types.is_integer_dtype(values):
+        return values.astype(str)
     if pd.api.types.is_bool_dtype(values) or holds_strings(rows.data.schema.field(column).type):
         return values.astype(str)
     numeric = pd.api.types.is_float_dtype(values)
@@ -186,4 +192,5 @@ def _usual(usual: tuple[str, ...], names: list[str]) -> str | None:
 
 
 def _is_number(name: str) -> bool:
-    return name.removeprefix("-").isdigit()
+    digits = name.removeprefix("-")
+    return digits.isascii() and digits.isdecimal() and len(digits) <= LONGEST

@@ -22,8 +22,9 @@ def edit(
 ) -> Split:
     """The training samples after the edits in the file: without those that have no label, the others with their new one.
 
-    Raises `UserError` for a file that cannot be read, an id that is no training sample or stands there twice, and a label
-    that is no class; where there is a `scale`, labels are numbers in units of their own.
+    Raises `UserError` for a file that cannot be read, an id that is no training sample or stands there twice, a sample of
+    another hash than the file says, and a label that is no class; where there is a `scale`, labels are numbers in units of
+    their own.
     """
     edits = read_edits(file, data_root)
     position = pd.Series(np.arange(len(train)), index=train.ids)
@@ -31,8 +32,10 @@ def edit(
         raise UserError(
             f"data.edits: {len(unknown)} ids in {file} are none of the {len(train)} training samples (first {unknown[0]!r})."
         )
-    new = _numbers(edits["label"], file, scale) if scale else _classes(edits["label"], file, classes)
     at = torch.from_numpy(position[edits["id"]].to_numpy(np.int64, copy=True))
+    if (edits["hash"] != "").any():
+        _check_hashes(edits, train.subset(at), file)
+    new = _numbers(edits["label"], file, scale) if scale else _classes(edits["label"], file, classes)
     leave = torch.from_numpy((edits["label"] == "").to_numpy(bool, copy=True))
     labels, stay = train.labels.clone(), torch.ones(len(train), dtype=torch.bool)
     labels[at[~leave]] = torch.from_numpy(new).to(labels.dtype)
@@ -40,6 +43,16 @@ def edit(
     if stay.sum() < LEAST:
         raise UserError(f"data.edits: {file} leaves {int(stay.sum())} training samples, takes {LEAST} or more.")
     return replace(train, labels=labels).subset(stay)
+
+
+def _check_hashes(edits: pd.DataFrame, named: Split, file: str) -> None:
+    """Ids count rows: raises `UserError` where rows have moved in the source since the edits were made."""
+    other = (edits["hash"] != "").to_numpy() & (edits["hash"].to_numpy() != np.array(named.hashes()))
+    if other.any():
+        raise UserError(
+            f"data.edits: {other.sum()} samples have another content than the column hash of {file} says (first "
+            f"{named.ids[other.argmax()]!r}); the data or how they are read have changed since, takes edits of these data."
+        )
 
 
 def _classes(given: pd.Series, file: str, classes: tuple[str, ...]) -> np.ndarray:

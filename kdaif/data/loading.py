@@ -23,6 +23,7 @@ from kdaif.data.text import Sentences, read_sentences, tokenised
 
 IMAGES_ONLY = ("instance",)  # kinds of noise that need pixels
 NUMBER_FIGURES = ("pearson", "spearman")  # of labels that are numbers, where the source names none
+LEAST = 2  # validation samples, of which a mean has a standard error; of classes there are as many
 TEST_SHARE = 0.2  # of a source without a test split: cut with a fixed seed, so that its test split never changes
 
 
@@ -45,6 +46,8 @@ def load(data: DataConfig, noise: NoiseConfig, seed: int, data_root: Path | None
         )
     source = read_source(data.source, data_root)
     columns = find_columns(source.train.rows, data.columns, source.columns)
+    if source.test:
+        _check_test(source.name, source.test, columns)
     if columns.texts and noise.kind in IMAGES_ONLY:
         raise UserError(
             f"noise.kind: got {noise.kind!r}, which is made for images; "
@@ -121,6 +124,16 @@ def load(data: DataConfig, noise: NoiseConfig, seed: int, data_root: Path | None
     )
 
 
+def _check_test(name: str, test: Table, columns: Found) -> None:
+    """Raises `UserError` for a test table without a column that is read from it as from train."""
+    read = (columns.input, *columns.texts, columns.label, columns.rating, columns.rating_spread)
+    if missing := [column for column in read if column and column not in test.rows.column_names]:
+        raise UserError(
+            f"data.source: the {test.name} table of {name} has no column {missing[0]!r}, takes one as in train; "
+            f"it has {', '.join(test.rows.column_names)}."
+        )
+
+
 @dataclass(frozen=True)
 class _Labels:
     """Class numbers, or numbers to be predicted, of whole tables."""
@@ -169,7 +182,7 @@ def _check_numbers(data: DataConfig, noise: NoiseConfig) -> None:
 
 def _read_numbers(source: Source, columns: Found) -> _Labels:
     def read(table: Table, column: str, field: str) -> Float[np.ndarray, "rows"]:
-        values = numbers(table.rows, column, field).astype(np.float64)
+        values = numbers(table.rows, column, field)
         if (missing := ~np.isfinite(values)).any():
             raise UserError(
                 f"{field}: column {column!r} has {missing.sum()} rows without a number (first row {missing.argmax()}), "
@@ -201,6 +214,11 @@ def _choose(labels: _Labels, data: DataConfig, has_test: bool) -> tuple[np.ndarr
     pool = pool[subset(strata[pool], data.train_size, draws[0], "data.train_size")]
     test = test[subset(test_strata[test], data.test_size, draws[1], "data.test_size")]
     stay, off = cut(strata[pool], data.validation, draws[2], "data.validation", labels.classes)
+    if len(off) < LEAST:
+        raise UserError(
+            f"data.validation: got {data.validation:g}, which cuts {len(off)} of {len(pool)} samples; takes a share that "
+            f"cuts {LEAST} or more."
+        )
     train = pool[stay]
     if data.imbalance > 1:
         train = train[long_tailed(strata[train], data.imbalance, _stream("imbalance", data.split_seed))]
@@ -243,4 +261,4 @@ def _numbers(places: list[tuple[Table, np.ndarray]], columns: Found, field: str)
     column = getattr(columns, field)
     if column is None:
         return [None] * len(places)
-    return [numbers(table.rows, column, f"data.columns.{field}")[rows] for table, rows in places]
+    return [numbers(table.rows, column, f"data.columns.{field}")[rows].astype(np.float32) for table, rows in places]

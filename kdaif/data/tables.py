@@ -4,6 +4,7 @@ Everything becomes a `datasets.Dataset`. Local files are read straight into memo
 hub keeps its usual cache. Images stay encoded here: `images.decode` reads those that a run needs.
 """
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from huggingface_hub import HfApi, constants
+from pandas.api.types import infer_dtype
 from PIL import Image
 
 from kdaif.config import Columns, UserError
@@ -70,8 +72,16 @@ def _read_parquet(path: Path) -> datasets.Dataset:
 
 
 def _read_csv(path: Path) -> datasets.Dataset:
-    # "None" and "NA" are good class names; an empty cell is a missing value
-    return datasets.Dataset.from_pandas(pd.read_csv(path, keep_default_na=False, na_values=["", "nan", "NaN"]))
+    # "None" and "NA" are good class names; an empty cell is a missing value; a column's type is that of all its rows
+    with warnings.catch_warnings(action="error", category=pd.errors.ParserWarning):
+        try:
+            missing = ["", "nan", "NaN"]
+            frame = pd.read_csv(path, index_col=False, keep_default_na=False, na_values=missing, low_memory=False)
+        except pd.errors.ParserWarning:  # pandas would drop the last fields
+            raise ValueError("its rows have more fields than its first line has names") from None
+    # integers of more than 64 bits are words: Arrow has no such numbers
+    large = [name for name, values in frame.items() if values.dtype == object and infer_dtype(values) == "integer"]
+    return datasets.Dataset.from_pandas(frame.astype(dict.fromkeys(large, "string")))
 
 
 def _read_json(path: Path) -> datasets.Dataset:
@@ -127,13 +137,17 @@ def _table(name: str, files: list[Path]) -> Table:
 def _read_images(name: str, folder: Path, start: Path) -> Table | None:
     """The table of the images in class folders, or None where there are none."""
     known = Image.registered_extensions()
-    files = sorted(path for path in folder.glob("*/*") if path.suffix.lower() in known)
-    if not files:
+    images = sorted(path.relative_to(folder) for path in folder.glob("*/*") if path.suffix.lower() in known)
+    images = [image for image in images if not any(map(_hidden, image.parts))]
+    if not images:
         return None
-    rows = datasets.Dataset.from_dict(
-        {"image": [str(path) for path in files], "label": [path.parent.name for path in files]}
-    )
-    return Table(name, rows, [path.relative_to(start).as_posix() for path in files], folder)
+    rows = datasets.Dataset.from_dict({"image": list(map(str, images)), "label": [image.parts[0] for image in images]})
+    return Table(name, rows, [(folder / image).relative_to(start).as_posix() for image in images], folder)
+
+
+def _hidden(name: str) -> bool:
+    """Of files and folders that notebooks and macOS leave beside the user's own."""
+    return name.startswith(".") or name == "__MACOSX"
 
 
 def read_hub(name: str, source: str, tests: tuple[str, ...] = ("test", "validation")) -> Source:

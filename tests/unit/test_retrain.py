@@ -31,6 +31,7 @@ def test_the_new_config_differs_in_the_edits_alone_and_nothing_is_overwritten():
         "digits/train/000003": "",
         "digits/train/000005": "digit 2",
     }
+    assert found["hash"].tolist() == run.samples()["hash"][[3, 5]].tolist()
     assert edited_config(run, edits([5, 3], ["digit 2", ""])) == config
 
 

@@ -40,6 +40,13 @@ def test_what_is_left_out_is_known_before_the_first_step(method):
     assert (run.epoch(1)["weight"] == 0).any()
 
 
+def test_more_folds_than_samples_hold_each_sample_out():
+    few = ("data.train_size=20", "data.validation=0.5", "teacher.optim.epochs=1", "student.optim.epochs=1")
+    run = open_run(train_new(small(*few, "method=confident-learning", "baselines.folds=11"))["run_id"])
+    assert run.status().state == "done"
+    assert len(run.samples()) == 10
+
+
 def setting(samples: int = 10, epochs: int = 10, **baselines) -> SimpleNamespace:
     config = small(f"student.optim.epochs={epochs}", *(f"baselines.{key}={value}" for key, value in baselines.items()))
     return SimpleNamespace(config=config, dataset=SimpleNamespace(train=range(samples)), device=torch.device("cpu"))

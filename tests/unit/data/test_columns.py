@@ -1,6 +1,7 @@
 import datasets
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from kdaif.config import Columns, UserError
@@ -52,9 +53,9 @@ def test_the_users_columns_come_before_what_is_known_of_a_source() -> None:
 
 
 def test_numbers_keep_gaps_and_refuse_words() -> None:
-    rows = table(mean=[0.5, None], count=[1, 2], word=["a", "b"])
-    np.testing.assert_array_equal(numbers(rows, "mean", "x"), np.array([0.5, np.nan], np.float32))
-    assert numbers(rows, "count", "x").tolist() == [1, 2]
+    rows = table(mean=[0.5, None], count=[1, 1_700_000_001], word=["a", "b"])
+    np.testing.assert_array_equal(numbers(rows, "mean", "x"), np.array([0.5, np.nan]))
+    assert numbers(rows, "count", "x").tolist() == [1, 1_700_000_001]
     with pytest.raises(UserError, match=r"^data.columns.rating: column 'word' is .*string, takes numbers\.$"):
         numbers(rows, "word", "data.columns.rating")
 
@@ -99,6 +100,10 @@ def test_unclear_columns_are_refused(columns: dict, wanted: dict, said: str) -> 
         ([2.0, 1.0, 2.0], ("1", "2"), [1, 0, 1]),
         ([True, False, True], ("False", "True"), [1, 0, 1]),
         (["None", "1", "-1"], ("-1", "1", "None"), [2, 1, 0]),
+        (["②", "10", "²", "9"], ("9", "10", "²", "②"), [3, 1, 2, 0]),
+        (["1" * 5000, "2"], ("2", "1" * 5000), [1, 0]),
+        ([2**63 + 7, 2**63 + 5], ("9223372036854775813", "9223372036854775815"), [1, 0]),
+        ([2.0**53 - 1, 2.0**53 - 2], ("9007199254740990", "9007199254740991"), [1, 0]),
     ],
 )
 def test_labels_become_class_numbers(values: list, classes: tuple[str, ...], codes: list[int]) -> None:
@@ -124,6 +129,8 @@ def test_two_label_columns_share_their_classes() -> None:
         (table(kind=[np.nan, 1.0]), r"1 rows without a label \(first row 0\)"),
         (class_label([0, -1, -1]), r"2 rows without a label \(first row 1\)"),
         (table(kind=[0.5, 1.0]), "takes class names or whole numbers"),
+        (table(kind=[1e20, 3e20]), r"f: column 'kind' has the number 1e\+20, too large for a float to tell it from"),
+        (Rows.from_dict({"kind": np.array([1, 2**24], np.float32)}), r"column 'kind' has the number 1.67772e\+07, too"),
         (table(kind=[[1], [2]]), "takes class names or whole numbers"),
         (table(kind=["oak", "yew"]), "has the label 'yew', takes the train split's: oak, elm"),
         (table(kind=[0, 2]), "has the label '2'"),
@@ -139,3 +146,8 @@ def test_what_a_table_says_of_its_samples_beside_input_and_label() -> None:
     rows = rows.add_column("place", ["here", None]).add_column("width", [0.5, 1.0]).add_column("label", [1, 1])
     found = {name: values.tolist() for name, values in descriptions(rows, Found("img", "label", None)).items()}
     assert found == {"kind": ["oak", "elm"], "year": ["1990", ""], "good": ["True", "False"], "place": ["here", ""]}
+
+
+def test_large_whole_numbers_beside_empty_cells_are_told_exactly() -> None:
+    rows = Rows(pa.table({"label": [1, 2], "serial": pa.array([2**63 + 5, None], pa.uint64())}))
+    assert descriptions(rows, Found("img", "label", None))["serial"].tolist() == ["9223372036854775813", ""]

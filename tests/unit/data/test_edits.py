@@ -1,4 +1,5 @@
 import numpy as np
+import pandas as pd
 import pytest
 
 from kdaif.config import DataConfig, NoiseConfig, UserError
@@ -49,6 +50,21 @@ def test_a_relabelled_sample_is_flipped_no_more(csv):
 def test_a_list_of_ids_alone_leaves_out_and_is_found_under_the_data_root(tmp_path, csv):
     csv("id", *loaded().train.ids[:3])
     assert len(loaded("edits.csv", tmp_path).train) == 197
+
+
+def test_edits_of_samples_that_have_moved_in_the_source_are_refused(tmp_path, csv):
+    table = pd.DataFrame({"text": [f"film {row}" for row in range(40)], "label": ["good", "bad"] * 20})
+    table.to_csv(tmp_path / "films.csv", index=False)
+    data = DataConfig(source=str(tmp_path / "films.csv"), tokenizer="bpe")
+    train = load(data, NoiseConfig(), 0, None).train
+    edits = csv("id,hash", f"{train.ids[3]},{train.hashes()[3]}", f"{train.ids[9]},")
+    edited = data.model_copy(update={"edits": edits})
+    assert len(load(edited, NoiseConfig(), 0, None).train) == len(train) - 2
+    pd.concat([table[2:], table[:2]]).to_csv(tmp_path / "films.csv", index=False)
+    with pytest.raises(
+        UserError, match=r"^data\.edits: 1 samples have another content than the column hash of .*since"
+    ):
+        load(edited, NoiseConfig(), 0, None)
 
 
 @pytest.mark.parametrize(

@@ -292,6 +292,23 @@ class TestBadInput:
             read(folder, validation=0.2)
         assert read(folder, validation=0.2, image_size=8).train.inputs.shape == (24, 3, 8, 8)
 
+    @pytest.mark.parametrize(
+        ("column", "named", "there"),
+        [
+            ("label", {}, "text, sure"),
+            ("text", {}, "other, sure, label"),
+            ("sure", {"rating": "sure"}, "text, label"),
+        ],
+    )
+    def test_a_test_table_without_a_column_of_train(self, tmp_path: Path, column: str, named: dict, there: str) -> None:
+        words = pd.DataFrame({"text": ["a good film", "a bad film"] * 10, "sure": 0.5, "label": [1, 0] * 10})
+        words.to_csv(tmp_path / "train.csv", index=False)
+        other = words.rename(columns={"text": "other"}) if column == "text" else words.drop(columns=column)
+        other.to_csv(tmp_path / "test.csv", index=False)
+        said = rf"^data.source: the test table of .* has no column '{column}', takes one as in train; it has {there}\.$"
+        with pytest.raises(UserError, match=said):
+            read(tmp_path, validation=0.2, tokenizer="bpe", columns=Columns(**named))
+
     def test_an_empty_table(self, folder: Path, frame: Frame) -> None:
         frame(30)[:0].to_parquet(folder / "train.parquet")
         with pytest.raises(UserError, match=r"^data.source: the train table of pets has no rows"):

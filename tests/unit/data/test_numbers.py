@@ -38,6 +38,22 @@ def test_numbers_are_standardised_over_the_training_samples(tmp_path: Path) -> N
     np.testing.assert_allclose(dataset.scale.own(dataset.test.labels.numpy()), test, atol=1e-4)
 
 
+def test_a_single_validation_sample_is_refused(tmp_path: Path) -> None:
+    folder = write_scored(tmp_path)
+    said = r"^data.validation: got 0.1, which cuts 1 of 10 samples; takes a share that cuts 2 or more\.$"
+    with pytest.raises(UserError, match=said):
+        read(folder, train_size=10, validation=0.1)
+    assert len(read(folder, train_size=10, validation=0.2).validation) == 2
+
+
+def test_large_numbers_that_differ_little_are_told_apart(tmp_path: Path) -> None:
+    seconds = 1_700_000_000 + np.arange(200) % 11
+    scored_sentences(200).assign(score=seconds).to_csv(tmp_path / "times.csv", index=False)
+    train = read(tmp_path / "times.csv").train
+    own = seconds[[int(name[-6:]) for name in train.ids]]
+    np.testing.assert_allclose(train.labels, (own - own.mean()) / own.std(), atol=1e-5)
+
+
 def test_one_file_is_cut_into_splits_and_subsets(tmp_path: Path) -> None:
     scored_sentences(200).to_csv(tmp_path / "one.csv", index=False)
     dataset = read(tmp_path / "one.csv", train_size=100, test_size=20, validation=0.25)

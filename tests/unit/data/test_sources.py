@@ -1,3 +1,4 @@
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -5,8 +6,8 @@ import datasets
 import pandas as pd
 import pytest
 
-from kdaif.config import UserError
-from kdaif.data import tables
+from kdaif.config import DataConfig, NoiseConfig, UserError
+from kdaif.data import load, tables
 from kdaif.data.sources import SOURCES, read_source
 from kdaif.data.tables import find_path, read_file
 
@@ -68,6 +69,18 @@ def test_files_of_every_kind(tmp_path: Path, ending: str) -> None:
     assert source.train.folder == tmp_path
 
 
+def test_a_csv_is_read_whatever_is_in_a_column_that_nobody_uses(tmp_path: Path) -> None:
+    mixed = pd.DataFrame({"code": [*map(str, range(300_000)), "A7"], "label": 1})  # pandas reads it in several parts
+    mixed.to_csv(tmp_path / "mixed.csv", index=False)
+    assert read_file(tmp_path / "mixed.csv")[-1] == {"code": "A7", "label": 1}
+    (tmp_path / "large.csv").write_text(f"code,good,label\n{10**29 + 1},True,x\n,,y\n")
+    rows = read_file(tmp_path / "large.csv")
+    assert rows["code"][:] == [str(10**29 + 1), None]
+    assert rows["good"][:] == [True, None]
+    (tmp_path / "comma.csv").write_text("code,label\n7,x,\n8,y,\n")
+    assert read_file(tmp_path / "comma.csv")[0] == {"code": 7, "label": "x"}
+
+
 def test_class_folders_with_and_without_splits(tmp_path: Path, png: Png) -> None:
     for split, kind in [("train", "cat"), ("train", "dog"), ("test", "cat")]:
         (tmp_path / split / kind).mkdir(parents=True)
@@ -79,6 +92,26 @@ def test_class_folders_with_and_without_splits(tmp_path: Path, png: Png) -> None
     assert len(source.test.rows) == 1
     alone = read_source(str(tmp_path / "train"), None)
     assert (alone.train.name, alone.test, len(alone.train.rows)) == ("all", None, 2)
+
+
+def test_class_folders_are_found_by_a_relative_path(tmp_path: Path, png: Png, monkeypatch: pytest.MonkeyPatch) -> None:
+    for split, kind in itertools.product(("train", "test"), ("cat", "dog")):
+        (tmp_path / "pets" / split / kind).mkdir(parents=True)
+        for number in range(4):
+            (tmp_path / "pets" / split / kind / f"{number}.png").write_bytes(png(number))
+    monkeypatch.chdir(tmp_path)
+    for source, sizes in [("pets", [4, 4, 8]), ("pets/train", [3, 3, 2])]:
+        found = load(DataConfig(source=source, validation=0.5), NoiseConfig(), 0, None)
+        assert [len(split) for split in (found.train, found.validation, found.test)] == sizes
+
+
+def test_hidden_files_and_folders_are_no_samples_and_no_classes(tmp_path: Path, png: Png) -> None:
+    home = tmp_path / ".cache" / "pets"  # where the data lie says nothing of them
+    for kind in ("cat", "dog", ".ipynb_checkpoints", "__MACOSX"):
+        (home / kind).mkdir(parents=True)
+        (home / kind / "1.png").write_bytes(png(1))
+        (home / kind / "._1.png").write_bytes(b"of macOS")
+    assert read_source(str(home), None).train.refs == ["cat/1.png", "dog/1.png"]
 
 
 class TestHub:
@@ -127,6 +160,7 @@ def test_a_source_that_is_nothing_is_refused_without_the_network(source: str, tm
         ("pets.parquet", b"", "pets.parquet cannot be read"),
         ("pets.csv", b"", "pets.csv cannot be read: No columns to parse"),
         ("pets.csv", b"a,b\n1,2\n1,2,3\n", "pets.csv cannot be read"),
+        ("pets.csv", b"a,b\n1,2,3\n1,2,3\n", "cannot be read: its rows have more fields than its first line has names"),
         ("pets.csv", b"\xff\xfe\xfa,\x00", "pets.csv cannot be read"),
         ("pets.json", b"[{", "pets.json cannot be read"),
     ],

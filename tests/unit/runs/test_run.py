@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from numpy.testing import assert_array_equal
@@ -27,6 +28,20 @@ def test_what_is_written_is_read(run):
     assert_array_equal(again.epoch(1, ["weight"])["weight"], np.ones(20))
     assert again.epoch(1)["influence"].dtype == np.float32
     assert again.epoch(1)["student_prediction"].dtype == np.int16
+
+
+def test_visits_of_the_most_epochs_are_counted_and_older_runs_read(run):
+    run.write_epoch(1, epoch_values(1) | {"visits": np.full(20, 3), "harmful_visits": np.full(20, 2)})
+    path = run.path / "epochs" / "epoch=00001.parquet"
+    table = pq.read_table(path)
+    for name in ("visits", "harmful_visits"):
+        at = table.schema.get_field_index(name)
+        table = table.set_column(at, pa.field(name, pa.int16()), table[name].cast(pa.int16()))
+    pq.write_table(table, path)
+    run.write_epoch(99_999, epoch_values(2) | {"visits": np.full(20, 99_999), "harmful_visits": np.full(20, 99_998)})
+    assert run.trajectories("visits", [0, 7]).tolist() == [[3, 3], [99_999, 99_999]]
+    assert run.epoch(99_999)["harmful_visits"].tolist() == [99_998] * 20
+    assert run.epoch(1)["visits"].tolist() == [3] * 20
 
 
 def test_unknown_clean_labels_read_as_unknown():
