@@ -158,9 +158,9 @@ class TestBatches:
         ),
         ({"text": 1.5}, {"columns": {"text": "text"}}, "data.columns.text: column 'text' is double, takes sentences"),
         (
-            {"note": "x"},
-            {"columns": {"text": "text", "rating": "note"}},
-            "data.columns.rating: column 'note' is .*string",
+            {},
+            {"columns": {"text": "text", "rating": "text"}},
+            "data.columns.rating: column 'text' is .*string",
         ),
         ({}, {"tokenizer": "EMPTY"}, "data.tokenizer: got '.*empty', takes bpe, minilm, or the folder or Hugging"),
         ({}, {"max_tokens": 4}, "data.max_tokens: got 4, should be greater than or equal to 8"),
