@@ -168,7 +168,7 @@ done = family[(family["state"] == "done") & family["test_accuracy"].notna()]
 done = done.drop_duplicates(["label", "noise", "seed"])  # the newest run of a seed counts
 table = noise_table(done)
 with head:
-    opening(robustness_sentence(table) if len(table) else "No run on these data and networks has finished yet.")
+    opening(robustness_sentence(done) if len(table) else "No run on these data and networks has finished yet.")
 left, right = st.columns(2, gap="large")
 with left:
     if len(table):
