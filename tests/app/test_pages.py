@@ -278,7 +278,10 @@ def test_compare_draws_accuracy_curves_classes_and_settings(app, demo):
     assert [trace.get("name") for trace in chart(app, "curves")["data"]][1::2] == ["Vanilla KD", "KD-AIF", "Oracle"]
     assert sorted(chart(app, "classes")["data"][0]["x"]) == [f"digit {n}" for n in range(10)]
     assert [name.split(",")[0] for name in app.multiselect(key="runs").value] == ["Vanilla KD", "KD-AIF", "Oracle"]
-    figures = opened(fresh(), PAGES[2], compared="Figures").dataframe[0].value
+    shown = opened(fresh(), PAGES[2], compared="Figures").dataframe[0]
+    assert shown.proto.placeholder == "–"
+    figures = shown.value
+    assert list(figures)[3:] == ["Std, points", "Gain, points", "Gap recovered"]
     assert list(figures["Method"]) == ["Vanilla KD", "KD-AIF", "Oracle"]
     assert figures["Runs"].to_list() == [2, 2, 2]
     settings = opened(fresh(), PAGES[2], compared="Settings that differ").dataframe[0].value

@@ -53,6 +53,7 @@ def test_all_pictures_and_tables_are_there(app, sweep):
     figures = opened(fresh(), PAGE, ranked="Figures").dataframe[0].value
     assert list(figures["Wrong labels"].round()) == [20] * 3 + [40] * 3
     assert figures["Runs"].to_list() == [1] * 3 + [2] * 3
+    assert "Std, points" in figures
 
 
 def test_the_other_run_is_chosen_and_shared(app, sweep):
