@@ -13,6 +13,7 @@ from kdaif.metrics.ranking import spearman, top_k_overlap
 from kdaif.metrics.residuals import far
 from kdaif.metrics.safe import rank_robustness, rga
 from kdaif.runs import Run
+from kdaif.runs.tables import gap_recovered
 
 # of a sample's visits; runs of older versions have not all of them
 MEASURED = ("influence_spread", "visits", "harmful_visits", "influence_label", "influence_teacher")
@@ -150,10 +151,10 @@ def _rank_shift(reference: Run, other: Run) -> dict[str, Any]:
 
 def summarise(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Mean and standard deviation of the last epoch's test accuracy, mean accuracy of the worst class, and the share of the
-    oracle gap recovered: (method - kd) / (oracle - kd) of the means; None without both, or where the oracle gains nothing."""
+    oracle gap recovered (see `gap_recovered`): a line for each method and noise rate."""
+    table = pd.DataFrame(rows, columns=["noise", "method", "seed", "test_accuracy", "worst_class_accuracy"])
     groups = (
-        pd.DataFrame(rows, columns=["noise", "method", "test_accuracy", "worst_class_accuracy"])
-        .groupby(["noise", "method"], sort=False)
+        table.groupby(["noise", "method"], sort=False)
         .agg(
             mean=("test_accuracy", "mean"),
             std=("test_accuracy", "std"),
@@ -162,11 +163,12 @@ def summarise(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         )
         .reset_index()
     )
-    means = {(line["noise"], line["method"]): line["mean"] for line in groups.to_dict("records")}
+    accuracy = {
+        noise: cell.pivot_table(index="seed", columns="method", values="test_accuracy")
+        for noise, cell in table.groupby("noise")
+    }
     lines = []
     for line in groups.to_dict("records"):
-        kd, oracle = (means.get((line["noise"], method)) for method in ("kd", "oracle"))
-        gain = None if kd is None or oracle is None or oracle <= kd else (line["mean"] - kd) / (oracle - kd)
         lines.append(
             {
                 "method": line["method"],
@@ -175,7 +177,7 @@ def summarise(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
                 "mean": float(line["mean"]),
                 "std": None if pd.isna(line["std"]) else float(line["std"]),
                 "worst_class": None if pd.isna(line["worst_class"]) else float(line["worst_class"]),
-                "oracle_gap_recovered": gain,
+                "oracle_gap_recovered": gap_recovered(accuracy[line["noise"]], line["method"], "kd", "oracle"),
             }
         )
     return lines

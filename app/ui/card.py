@@ -72,8 +72,8 @@ def _fairness(run: Run, card: dict[str, Any]) -> list[tuple[Any, ...]]:
     if np.isfinite(accuracy).any() and not run.numbers:
         worst = run.classes()[int(np.nanargmin(accuracy))]
         lines = [
-            ("Fairness", "Accuracy gap", np.nanmax(accuracy) - np.nanmin(accuracy), "share", "Test accuracy of the best class "
-             "less that of the worst; 0 is even."),
+            ("Fairness", "Accuracy gap", 100 * (np.nanmax(accuracy) - np.nanmin(accuracy)), "points", "Test accuracy of the "
+             "best class less that of the worst; 0 is even."),
             ("Fairness", f"Worst class: {worst}", np.nanmin(accuracy), "share", "Test accuracy of the class that fares worst."),
         ]  # fmt: skip
     gap = card.get("fairness", {}).get("robustness_gap")
@@ -109,6 +109,8 @@ def shown(value: float, unit: str) -> str:
     """The figure for people."""
     if unit == "share":
         return f"{100 * value:.1f}\u00a0%"
+    if unit == "points":
+        return f"{value:.1f}\u00a0points"
     if unit == "":
         return f"{value:,.0f}"
     if unit.startswith("0–"):

@@ -7,7 +7,7 @@ import pandas as pd
 
 from app.ui.card import CORRELATED
 from app.ui.look import ACCENT, GOLD, HARMFUL, duration, ink, percent, points
-from kdaif.runs.tables import METHODS
+from kdaif.runs.tables import METHODS, best_variant, method_table
 
 
 def overview_sentence(methods: pd.DataFrame, counts: dict[str, Any] | None) -> str:
@@ -31,18 +31,15 @@ def samples_sentence(counts: dict[str, Any], method: str) -> str:
 
 def compare_sentence(methods: pd.DataFrame) -> str:
     """Where the best KD-AIF run stands between vanilla KD and the oracle."""
-    best = _best(methods)
+    best = best_variant(methods)
     if best is None:
         return "No KD-AIF run of this experiment has finished yet."
     mean = ink(percent(best["mean"], 1), ACCENT)
-    parts = [f"{best['label']} reaches {mean} on the test set"]
-    if pd.notna(best["gain"]):
-        parts.append(f"{_above(best['gain'])} vanilla KD")
-    oracle = methods.loc[methods["label"] == METHODS["oracle"], "mean"]
-    if len(oracle):
-        parts.append(f"{_above(best['mean'] - oracle.iloc[0])} the {ink('oracle', GOLD)}")
-    seeds = f"mean of {best['runs']} seeds" if best["runs"] > 1 else "one seed"
-    return f"{_listed(parts)} ({seeds})."
+    parts = [(f"{best['label']} reaches {mean} on the test set", best["runs"])]
+    for differences, other in ((best["gains"], "vanilla KD"), (best["to_oracle"], f"the {ink('oracle', GOLD)}")):
+        if differences:
+            parts.append((f"{_above(np.mean([*differences.values()]))} {other}", len(differences)))
+    return f"{_listed(_counted(parts))}."
 
 
 def experiments_sentence(runs: pd.DataFrame, seconds: float | None) -> str:
@@ -103,47 +100,55 @@ def card_sentence(table: pd.DataFrame) -> str:
     return f"{said}."
 
 
-def robustness_sentence(table: pd.DataFrame) -> str:
-    """What wrong labels cost; `table` from `store.noise_table`, one row a method and noise rate."""
-    ours = table[table["method"] == "kd-aif"]
-    if ours.empty:
+def robustness_sentence(runs: pd.DataFrame) -> str:
+    """What wrong labels cost; `runs`: the finished rows of `run_table` of one family."""
+    rate = runs.loc[runs["method"] == "kd-aif", "noise"].max()
+    best = best_variant(method_table(runs[runs["noise"] == rate]))
+    if best is None:
         return "No KD-AIF run on these data and networks has finished yet."
-    rate = ours["noise"].max()
-    best = ours[ours["noise"] == rate].sort_values("mean").iloc[-1]
-    clean = ours.loc[(ours["label"] == best["label"]) & (ours["noise"] < rate)].sort_values("noise")
-    seeds = f"{best['runs']} seeds" if best["runs"] > 1 else "one seed"
-    if clean.empty:
-        said = f"At {percent(rate)} wrong labels {best['label']} reaches {ink(percent(best['mean'], 1), ACCENT)}"
-    else:
-        low = clean.iloc[0]
-        said = f"From {percent(low['noise'])} to {percent(rate)} wrong labels {best['label']} {_change(low, best)}"
-        vanilla = table[table["method"] == "kd"].set_index("noise")
-        if {rate, low["noise"]} <= set(vanilla.index):
-            said += f", vanilla KD {_change(vanilla.loc[low['noise']], vanilla.loc[rate])}"
+    parts = [_cost(runs, best, rate)]
     gap = best["oracle_gap_recovered"]
     if pd.notna(gap) and gap > 0:
-        said += f"; {best['label']} recovers {ink(percent(gap), ACCENT)} of the oracle gap there"
-    return f"{said} ({seeds})."
+        recovers = f"{best['label']} recovers {ink(percent(gap), ACCENT)} of the oracle gap there"
+        parts.append((recovers, _gap_seeds(best)))
+    return f"{'; '.join(_counted(parts))}."
 
 
-def _change(before: pd.Series, after: pd.Series) -> str:
-    difference = after["mean"] - before["mean"]
+def _cost(runs: pd.DataFrame, best: pd.Series, rate: float) -> tuple[str, int]:
+    """What the wrong labels up to this rate cost, over the seeds that stand at both ends, and how many seeds these are."""
+    ours, vanilla = best["label"], METHODS["kd"]
+    accuracy = runs.pivot_table(index="seed", columns=["noise", "label"], values="test_accuracy")
+    for low in sorted(set(runs.loc[runs["noise"] < rate, "noise"])):
+        changes = (accuracy[rate] - accuracy[low]).reindex(columns=[ours, vanilla]).dropna(subset=[ours])
+        if changes.empty:
+            continue
+        said = f"From {percent(low)} to {percent(rate)} wrong labels {ours}"
+        paired = changes.dropna()
+        if paired.empty:
+            return f"{said} {_change(changes[ours].mean())}", len(changes)
+        return f"{said} {_change(paired[ours].mean())}, vanilla KD {_change(paired[vanilla].mean())}", len(paired)
+    return f"At {percent(rate)} wrong labels {ours} reaches {ink(percent(best['mean'], 1), ACCENT)}", best["runs"]
+
+
+def _change(difference: float) -> str:
     if abs(difference) < 0.0005:
         return "changes by 0.0 points"
     return f"{'gains' if difference > 0 else 'loses'} {points(abs(difference)).lstrip('+±')} points"
 
 
 def _gain(methods: pd.DataFrame) -> str:
-    best = _best(methods)
+    best = best_variant(methods)
     if best is None:
         return "No KD-AIF run of this experiment has finished yet."
     if pd.notna(best["oracle_gap_recovered"]) and best["oracle_gap_recovered"] > 0:
         share = ink(percent(best["oracle_gap_recovered"]), ACCENT)
-        return f"{best['label']} recovered {share} of what a perfect label cleaner would gain."
-    reached = f"{best['label']} reached {ink(percent(best['mean'], 1), ACCENT)} test accuracy"
+        said = f"{best['label']} recovered {share} of what a perfect label cleaner would gain"
+        return f"{said} ({_seeds(_gap_seeds(best))})."
+    parts = [(f"{best['label']} reached {ink(percent(best['mean'], 1), ACCENT)} test accuracy", best["runs"])]
     if pd.notna(best["gain"]):
-        return f"{reached}, {_above(best['gain'])} vanilla KD."
-    return f"{reached}; there is no vanilla KD run to measure it against yet."
+        parts.append((f"{_above(best['gain'])} vanilla KD", len(best["gains"])))
+        return f"{', '.join(_counted(parts))}."
+    return f"{_counted(parts)[0]}; there is no vanilla KD run of the same seed to measure it against yet."
 
 
 def _found(counts: dict[str, Any]) -> str:
@@ -154,9 +159,22 @@ def _found(counts: dict[str, Any]) -> str:
     return f"{sentence}, {percent(counts['precision'])} of them rightly."
 
 
-def _best(methods: pd.DataFrame) -> pd.Series | None:
-    found = methods[methods["method"] == "kd-aif"]
-    return None if found.empty else found.sort_values("mean").iloc[-1]
+def _gap_seeds(best: pd.Series) -> int:
+    """How many seeds `oracle_gap_recovered` stands on: those that vanilla KD and the oracle have too."""
+    return len(best["gains"].keys() & best["to_oracle"].keys())
+
+
+def _counted(parts: list[tuple[str, int]]) -> list[str]:
+    """The words of each part, with its number of seeds unless the next part's is the same."""
+    following = [*(seeds for _, seeds in parts[1:]), None]
+    return [
+        words if seeds == after else f"{words} ({_seeds(seeds)})"
+        for (words, seeds), after in zip(parts, following, strict=True)
+    ]
+
+
+def _seeds(count: int) -> str:
+    return f"mean of {count} seeds" if count > 1 else "one seed"
 
 
 def _above(difference: float) -> str:

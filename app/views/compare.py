@@ -137,18 +137,18 @@ def table_of(methods: pd.DataFrame) -> None:
             "Method": methods["label"],
             "Runs": methods["runs"],
             "Test accuracy": 100 * methods["mean"],
-            "Std": 100 * methods["std"],
-            "Gain": 100 * methods["gain"].astype(float),
+            "Std, points": 100 * methods["std"],
+            "Gain, points": 100 * methods["gain"].astype(float),
             "Gap recovered": 100 * methods["oracle_gap_recovered"].astype(float),
         }
     )
     config = {
         "Test accuracy": st.column_config.NumberColumn(format="%.2f %%"),
-        "Std": st.column_config.NumberColumn(format="%.2f", help="Standard deviation over the seeds, in points."),
-        "Gain": st.column_config.NumberColumn(format="%+.2f", help="Points over vanilla KD, by seed, then averaged."),
+        "Std, points": st.column_config.NumberColumn(format="%.2f", help="Standard deviation over the seeds."),
+        "Gain, points": st.column_config.NumberColumn(format="%+.2f", help="Over vanilla KD, by seed, then averaged."),
         "Gap recovered": st.column_config.NumberColumn(format="%.0f %%", help=GLOSSARY["Gap recovered"]),
     }
-    st.dataframe(shown, hide_index=True, column_config=config, alt="Accuracy of each method")
+    st.dataframe(shown, hide_index=True, column_config=config, placeholder="–", alt="Accuracy of each method")
 
 
 frame = runs_frame()

@@ -15,7 +15,7 @@ from app.ui.sentences import overview_sentence
 from app.ui.store import runs_frame, samples_of
 from kdaif.config import UserError
 from kdaif.runs import Run, list_runs, open_run
-from kdaif.runs.tables import method_table, rows, verdict_counts
+from kdaif.runs.tables import best_variant, method_table, rows, verdict_counts
 
 WORST = 8  # samples on show
 
@@ -50,8 +50,9 @@ def report(frame: pd.DataFrame) -> None:
     experiment = experiment_choice()
     runs = frame[frame["experiment"] == experiment]
     methods = method_table(runs)
-    best = methods[methods["method"] == "kd-aif"].sort_values("mean")["label"].tail(1)
-    weighted = runs[runs["label"].isin(best) & (runs["state"] == "done")]
+    best = best_variant(methods)
+    done = runs[runs["state"] == "done"]
+    weighted = done.iloc[:0] if best is None else done[done["label"] == best["label"]]
     run = open_run(weighted["run_id"].iloc[0]) if len(weighted) else None
     table = sound_samples(run) if run else None
     counts = verdict_counts(table) if table is not None else None

@@ -142,14 +142,14 @@ def figures(table: pd.DataFrame, runs: pd.DataFrame) -> None:
             "Method": table["label"],
             "Runs": table["runs"],
             "Test accuracy": 100 * table["mean"],
-            "Std": 100 * table["std"].astype(float),
+            "Std, points": 100 * table["std"].astype(float),
             "Gap recovered": 100 * table["oracle_gap_recovered"].astype(float),
         }
     )
     config = {
         "Wrong labels": st.column_config.NumberColumn(format="%.0f %%"),
         "Test accuracy": st.column_config.NumberColumn(format="%.2f %%"),
-        "Std": st.column_config.NumberColumn(format="%.2f", help="Standard deviation over the seeds, in points."),
+        "Std, points": st.column_config.NumberColumn(format="%.2f", help="Standard deviation over the seeds."),
         "Gap recovered": st.column_config.NumberColumn(format="%.0f %%", help=GLOSSARY["Gap recovered"]),
     }
     st.dataframe(shown, hide_index=True, column_config=config, placeholder="–", alt="Accuracy by noise rate and method")
@@ -168,7 +168,7 @@ done = family[(family["state"] == "done") & family["test_accuracy"].notna()]
 done = done.drop_duplicates(["label", "noise", "seed"])  # the newest run of a seed counts
 table = noise_table(done)
 with head:
-    opening(robustness_sentence(table) if len(table) else "No run on these data and networks has finished yet.")
+    opening(robustness_sentence(done) if len(table) else "No run on these data and networks has finished yet.")
 left, right = st.columns(2, gap="large")
 with left:
     if len(table):

@@ -22,7 +22,8 @@ def test_what_is_known_stands_there_before_anything_is_measured():
     found = figures(run)
     last = run.metrics()["class_accuracy"].iloc[-1]
     assert found["Test accuracy"] == run.result()["test_accuracy"]
-    assert found["Accuracy gap"] == pytest.approx(max(last) - min(last))
+    assert found["Accuracy gap"] == pytest.approx(100 * (max(last) - min(last)))
+    assert card_table(run, 65).set_index("figure").loc["Accuracy gap", "unit"] == "points"
     assert found["Energy, estimated"] == pytest.approx(9.0 * 65 / 3.6e6)
     assert figures(run, 130)["Energy, estimated"] == pytest.approx(2 * found["Energy, estimated"])
     assert "RGA" not in found
@@ -73,6 +74,7 @@ def test_the_page_measures_at_a_button_and_then_shows_it(app, real):
 
 def test_figures_are_spelled_for_people():
     assert shown(0.4567, "share") == "45.7\u00a0%"
+    assert shown(45.91, "points") == "45.9\u00a0points"
     assert shown(75290, "") == "75,290"
     assert shown(0.51234, "0–1, chance 0.5") == "0.512"
     assert shown(0.0012, "kWh") == "0.0012\u00a0kWh"

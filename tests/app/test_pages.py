@@ -88,8 +88,8 @@ def test_every_page_opens_with_a_sentence_in_figures(app, demo, page):
 def test_overview_shows_gain_figures_worst_samples_and_all_runs(app, demo):
     opened(app, PAGES[0])
     assert re.fullmatch(
-        r"KD-AIF recovered \d+ % of what a perfect label cleaner would gain\. \d+ of 1,200 samples look harmful, \d+ % of them "
-        r"rightly\.",
+        r"KD-AIF recovered \d+ % of what a perfect label cleaner would gain \(mean of 2 seeds\)\. "
+        r"\d+ of 1,200 samples look harmful, \d+ % of them rightly\.",
         headline(app),
     )
     assert [metric.label for metric in app.metric] == ["Test accuracy", "Flips found", "AUROC"]
@@ -102,7 +102,7 @@ def test_overview_shows_gain_figures_worst_samples_and_all_runs(app, demo):
 def test_overview_without_a_counterpart_says_what_is_missing(app):
     digits_run("kd-aif", epochs=2)
     opened(app, PAGES[0])
-    assert "there is no vanilla KD run to measure it against yet" in headline(app)
+    assert "there is no vanilla KD run of the same seed to measure it against yet" in headline(app)
     assert any("`method: kd`" in caption.value for caption in app.caption)
 
 
@@ -300,7 +300,10 @@ def test_compare_draws_accuracy_curves_classes_and_settings(app, demo):
     assert [trace.get("name") for trace in chart(app, "curves")["data"]][1::2] == ["Vanilla KD", "KD-AIF", "Oracle"]
     assert sorted(chart(app, "classes")["data"][0]["x"]) == [f"digit {n}" for n in range(10)]
     assert [name.split(",")[0] for name in app.multiselect(key="runs").value] == ["Vanilla KD", "KD-AIF", "Oracle"]
-    figures = opened(fresh(), PAGES[2], compared="Figures").dataframe[0].value
+    shown = opened(fresh(), PAGES[2], compared="Figures").dataframe[0]
+    assert shown.proto.placeholder == "–"
+    figures = shown.value
+    assert list(figures)[3:] == ["Std, points", "Gain, points", "Gap recovered"]
     assert list(figures["Method"]) == ["Vanilla KD", "KD-AIF", "Oracle"]
     assert figures["Runs"].to_list() == [2, 2, 2]
     settings = opened(fresh(), PAGES[2], compared="Settings that differ").dataframe[0].value

@@ -32,11 +32,10 @@ def sweep(swept):
 def test_the_sentence_says_what_wrong_labels_cost(app, sweep):
     opened(app, PAGE)
     assert re.fullmatch(
-        r"From 20 % to 40 % wrong labels KD-AIF (loses|gains) [\d.]+ points, vanilla KD (loses|gains) [\d.]+ points; "
-        r"KD-AIF recovers "
-        r"\d+ % of the oracle gap there \(2 seeds\)\.",
+        r"From 20 % to 40 % wrong labels KD-AIF changes by 0\.0 points, vanilla KD changes by 0\.0 points \(one seed\); "
+        r"KD-AIF recovers \d+ % of the oracle gap there \(mean of 2 seeds\)\.",
         headline(app),
-    )
+    )  # the made-up accuracies differ between seeds, not between rates
 
 
 def test_all_pictures_and_tables_are_there(app, sweep):
@@ -54,6 +53,7 @@ def test_all_pictures_and_tables_are_there(app, sweep):
     figures = opened(fresh(), PAGE, ranked="Figures").dataframe[0].value
     assert list(figures["Wrong labels"].round()) == [20] * 3 + [40] * 3
     assert figures["Runs"].to_list() == [1] * 3 + [2] * 3
+    assert "Std, points" in figures
 
 
 def test_the_other_run_is_chosen_and_shared(app, sweep):

@@ -12,8 +12,8 @@ from kdaif.sweep import summarise, sweep
 from tests.small import small
 
 
-def row(method: str, noise: float, accuracy: float) -> dict:
-    return {"method": method, "noise": noise, "test_accuracy": accuracy}
+def row(method: str, noise: float, accuracy: float, seed: int = 0) -> dict:
+    return {"method": method, "noise": noise, "seed": seed, "test_accuracy": accuracy}
 
 
 def line(rows: list[dict], method: str, noise: float) -> dict:
@@ -22,8 +22,8 @@ def line(rows: list[dict], method: str, noise: float) -> dict:
 
 
 GRID = [
-    row("kd", 0.4, 0.70), row("kd", 0.4, 0.74), row("oracle", 0.4, 0.80), row("oracle", 0.4, 0.84),
-    row("kd-aif", 0.4, 0.78), row("kd-aif", 0.4, 0.80), row("ce", 0.4, 0.67),
+    row("kd", 0.4, 0.70), row("kd", 0.4, 0.74, 1), row("oracle", 0.4, 0.80), row("oracle", 0.4, 0.84, 1),
+    row("kd-aif", 0.4, 0.78), row("kd-aif", 0.4, 0.80, 1), row("ce", 0.4, 0.67),
     row("kd", 0.0, 0.90), row("kd-aif", 0.0, 0.91), row("oracle", 0.0, 0.90),
 ]  # fmt: skip
 
@@ -41,13 +41,15 @@ def test_mean_deviation_and_share_of_the_oracle_gap():
     assert aif["oracle_gap_recovered"] == pytest.approx((0.79 - 0.72) / (0.82 - 0.72))
     assert line(GRID, "kd", 0.4)["oracle_gap_recovered"] == 0
     assert line(GRID, "oracle", 0.4)["oracle_gap_recovered"] == 1
-    assert line(GRID, "ce", 0.4)["oracle_gap_recovered"] == pytest.approx(-0.5)
+    assert line(GRID, "ce", 0.4)["oracle_gap_recovered"] == pytest.approx((0.67 - 0.70) / (0.80 - 0.70))  # of seed 0
 
 
 def test_no_gap_where_the_oracle_gains_nothing_or_is_missing():
     assert line(GRID, "kd-aif", 0.0)["oracle_gap_recovered"] is None
     without = [line for line in GRID if line["method"] != "oracle"]
     assert line(without, "kd-aif", 0.4)["oracle_gap_recovered"] is None
+    elsewhere = [*without, row("oracle", 0.4, 0.85, 7)]  # a seed that nobody else has
+    assert line(elsewhere, "kd-aif", 0.4)["oracle_gap_recovered"] is None
 
 
 def test_one_run_has_no_deviation():

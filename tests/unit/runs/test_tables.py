@@ -3,8 +3,10 @@ import pandas as pd
 import pytest
 
 from kdaif.config import RunConfig
+from kdaif.report import summarise
 from kdaif.runs import Run, list_runs, new_run
 from kdaif.runs.tables import (
+    best_variant,
     config_difference,
     method_label,
     method_table,
@@ -86,6 +88,29 @@ def test_methods_are_compared_by_seed():
     assert table.loc[AIF, "gain"] == pytest.approx(0.03)
     assert table.loc[AIF, "oracle_gap_recovered"] == pytest.approx(0.03 / 0.045)
     assert pd.isna(table.loc[KD, "oracle_gap_recovered"])
+
+
+def test_the_gap_is_that_of_the_seeds_that_all_three_have_wherever_it_is_said():
+    for method, values in {"kd": [0.80, 0.70, 0.60], "kd-aif": [0.84, 0.79], "oracle": [0.85, 0.80, 0.90]}.items():
+        for seed, accuracy in enumerate(values):
+            finished(method, seed, accuracy)
+    runs = run_table(list_runs())
+    table = method_table(runs).set_index("label")
+    assert table.loc[AIF, "oracle_gap_recovered"] == pytest.approx(0.13 / 0.15)
+    assert table.loc[AIF, "to_oracle"] == {0: pytest.approx(-0.01), 1: pytest.approx(-0.01)}
+    (said,) = [line for line in summarise(runs.to_dict("records")) if line["method"] == "kd-aif"]
+    assert said["oracle_gap_recovered"] == table.loc[AIF, "oracle_gap_recovered"]
+
+
+def test_the_best_variant_has_the_most_seeds_then_the_highest_mean():
+    finished("kd-aif", 0, 0.90)
+    for seed in (0, 1):
+        finished("kd-aif", seed, 0.80, influence={"scope": "all"})
+        finished("kd-aif", seed, 0.70, influence={"temperature": 3.0})
+    best = best_variant(method_table(run_table(list_runs())))
+    assert best is not None
+    assert best["label"] == f"{AIF} (scope all)"
+    assert best_variant(method_table(run_table([]))) is None
 
 
 def test_the_newest_run_of_a_seed_counts(monkeypatch):
