@@ -141,9 +141,10 @@ def _gain(methods: pd.DataFrame) -> str:
     if best is None:
         return "No KD-AIF run of this experiment has finished yet."
     if pd.notna(best["oracle_gap_recovered"]) and best["oracle_gap_recovered"] > 0:
-        share = ink(percent(best["oracle_gap_recovered"]), ACCENT)
-        said = f"{best['label']} recovered {share} of what a perfect label cleaner would gain"
-        return f"{said} ({_seeds(_gap_seeds(best))})."
+        share, seeds = ink(percent(best["oracle_gap_recovered"]), ACCENT), _seeds(_gap_seeds(best))
+        if best["oracle_gap_recovered"] > 1:  # the oracle's teacher has learnt from the wrong labels all the same
+            return f"{best['label']} gained more than a perfect label cleaner would: {share} of its gain ({seeds})."
+        return f"{best['label']} recovered {share} of what a perfect label cleaner would gain ({seeds})."
     parts = [(f"{best['label']} reached {ink(percent(best['mean'], 1), ACCENT)} test accuracy", best["runs"])]
     if pd.notna(best["gain"]):
         parts.append((f"{_above(best['gain'])} vanilla KD", len(best["gains"])))
