@@ -32,7 +32,8 @@ GLOSSARY: Mapping[str, str] = MappingProxyType(
         "Vanilla KD": "Knowledge distillation with every sample counting the same: what KD-AIF is measured against.",
         "KD-AIF": "Knowledge distillation with adaptive influence weights: harmful samples count less.",
         "Oracle": "A perfect label cleaner: it knows the flipped labels and leaves exactly those samples out.",
-        "Gap recovered": "The gain of KD-AIF over vanilla KD, as a share of the oracle's gain, over the seeds that all three have.",
+        "Gap recovered": "The gain of KD-AIF over vanilla KD, as a share of the oracle's gain, over the seeds that all three "
+        "have.",
         "AUROC": "How well influence tells flipped labels from right ones: 0.5 is chance, 1 is perfect.",
         "Confidence": "The probability that the student gives to the given label: 0 to 1. Where labels are numbers it "
         "is e to the minus loss: 1 is an exact prediction.",
