@@ -67,7 +67,7 @@ def _fields() -> None:
         )
     made = st.session_state[PREFIX + "kind"]
     with rates:
-        meaning = "Shares of wrong labels, with commas between; a class matrix or a column of labels has its own."
+        meaning = "Shares of wrong labels (0.4 or 40 %), with commas between; a class matrix or a column of labels has its own."
         st.text_input("Rates", key=PREFIX + "rates", help=meaning, disabled=made in OWN_RATE, **KEEP)
     with seeds:
         st.text_input("Seeds", key=PREFIX + "seeds", help="Whole numbers, with commas between.", **KEEP)
