@@ -180,6 +180,27 @@ def test_a_long_queue_leaves_no_empty_page_below_it(page, tmp_path):
     assert empty <= 1
 
 
+def test_a_tap_on_a_phone_brings_the_sample_into_view(page, address):
+    page.set_viewport_size({"width": 390, "height": 844})
+    visit(page, address, "samples")
+    tile = page.locator(".gallery button.tile").nth(4)
+    number = tile.get_attribute("aria-label").split(",")[0]
+    assert page.locator(".st-key-room").bounding_box()["y"] > 844
+    tile.click()
+    expect(page.get_by_text(f"{number} · ")).to_be_in_viewport(**SHORT)
+    settle(page)
+    expect(page.get_by_text(f"{number} · ")).to_be_in_viewport(ratio=1)
+
+
+def test_a_click_beside_the_panel_moves_nothing(page, address):
+    page.set_viewport_size({"width": 1280, "height": 400})
+    visit(page, address, "samples")
+    page.locator(".gallery button.tile").nth(1).dispatch_event("click")  # Playwright's own click scrolls to the tile
+    in_url(page, "sample=")
+    settle(page)
+    assert page.evaluate("document.querySelector('[data-testid=stMain]').scrollTop") == 0
+
+
 def test_progress_is_live_and_ends_by_itself(page, tmp_path):
     cache = tmp_path / "live"
     run = digits_run("kd-aif", epochs=4, recorded=1, root=cache / "runs")
