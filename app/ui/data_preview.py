@@ -22,12 +22,12 @@ from kdaif.runs import cache_root
 from kdaif.runs.files import read_json, write_json
 
 TILE = 64  # pixels
+FIELDS = ("data.source", "noise.kind", "noise.rate", "noise.corruption", "noise.matrix")  # that the form has
 
 
 def preview_panel(plan: Plan) -> None:
     """Samples and wrong labels of the plan's highest rate and first seed."""
-    noisy = max(plan.cells(), key=lambda cell: cell.noise.rate)
-    config = noisy.model_copy(update={"method": "ce", "seed": plan.seeds[0]})
+    config = _looked_at(plan)
     name = _job_name(config, plan.data_root)
     job = find_job(name)
     if job is None:
@@ -46,14 +46,45 @@ def preview_panel(plan: Plan) -> None:
         try:
             _show(_result(name), config)
         except UserError as error:
-            st.error(str(error), icon=":material/error:")
+            st.error(f"{error}{_hint(str(error))}", icon=":material/error:")
             st.button("Look again", key="look", on_click=_start, args=(name, config, plan.data_root))
+
+
+def unreadable(plan: Plan) -> bool:
+    """Whether the last look at the plan's very data, with this noise and seed, failed."""
+    config = _looked_at(plan)
+    job = find_job(_job_name(config, plan.data_root))
+    if job is None or job.alive():
+        return False
+    try:
+        _result(job.name)
+    except UserError as error:
+        networks = {"student.model": config.student.model, "teacher.model": config.teacher.model}
+        # what is said of a network holds until another is chosen
+        return all(repr(name) in str(error) for field, name in networks.items() if field in str(error))
+    return False
 
 
 def model_sizes(source: str) -> dict[str, int] | None:
     """Parameters of every network for a source that was looked at; None before."""
     path = _folder() / f"sizes-{_digest(source)}.json"
     return read_json(path) if path.exists() else None
+
+
+def _looked_at(plan: Plan) -> RunConfig:
+    """Of the plan's highest rate and first seed."""
+    noisy = max(plan.cells(), key=lambda cell: cell.noise.rate)
+    return noisy.model_copy(update={"method": "ce", "seed": plan.seeds[0]})
+
+
+def _hint(said: str) -> str:
+    """Where the form takes the setting that is at fault, if it has no field of its own."""
+    setting = said.partition(":")[0]
+    if setting in FIELDS or not setting.startswith(("data.", "noise.")):
+        return ""
+    if said.endswith("takes none for text."):
+        return " Start from the recipe `sst2-minilm`, or write `data.augment=none` under More settings."
+    return f" Write `{setting}=...` under More settings."
 
 
 def _start(name: str, config: RunConfig, data_root: Path | None) -> None:

@@ -52,7 +52,14 @@ export default function (component) {
     button.setAttribute("aria-pressed", String(sample.row === data.primary))
     button.setAttribute("aria-label", sample.description)
     button.title = sample.description
-    button.onclick = () => setTriggerValue("picked", sample.row)
+    button.onclick = () => {
+      setTriggerValue("picked", sample.row)
+      // the sample's panel, where it stands below the tiles and not beside them
+      const panel = document.querySelector(".st-key-room")
+      if (panel?.getBoundingClientRect().left < root.getBoundingClientRect().right) {
+        panel.scrollIntoView({ behavior: "smooth", block: "center" })
+      }
+    }
 
     const given = make("div", "label")
     given.append(make("span", "muted", "given "), sample.given)
@@ -106,5 +113,5 @@ export default function (component) {
       return [title, tiles]
     }),
   )
-  if (focused !== undefined) root.querySelector(`[data-row="${focused}"]`)?.focus()
+  if (focused !== undefined) root.querySelector(`[data-row="${focused}"]`)?.focus({ preventScroll: true })
 }

@@ -4,7 +4,7 @@ from typing import Any
 
 import streamlit as st
 
-from app.ui.data_preview import model_sizes, preview_panel
+from app.ui.data_preview import model_sizes, preview_panel, unreadable
 from app.ui.look import duration, percent
 from app.ui.plan import DAMAGES, FIRST, NOISE_KINDS, OWN_RATE, Plan, known_models, plan_of, preset_values, read_matrix
 from kdaif import jobs
@@ -15,6 +15,7 @@ from kdaif.runs import list_runs, runs_root
 from kdaif.runs.tables import METHODS
 
 PREFIX = "plan "  # of the form's keys in the session
+UNREADABLE = "these data could not be read, for the reason below: change them, or look again."
 KEEP: dict[str, Any] = {"persist_state": "session"}  # what was typed stays while other pages are looked at
 
 
@@ -45,17 +46,19 @@ def _values() -> dict[str, Any]:
 
 
 def _fields() -> None:
-    first, second = st.columns([2, 3], gap="small")
-    with first:
+    first, second = st.columns(2, gap="small")
+    with first, st.container(horizontal=True, wrap=False, vertical_alignment="bottom", gap="xsmall"):
         st.selectbox(
             "Start from",
             presets(),
             key="start",
             index=presets().index(FIRST),
-            on_change=lambda: fill(preset_values(st.session_state["start"])),
+            on_change=_start_from_recipe,
             help="A shipped recipe; every setting that has no field here is the recipe's, or the cloned run's.",
             **KEEP,
         )
+        meaning = "Fills the form with the recipe again."
+        st.button("Reset", key="reset", type="tertiary", on_click=_start_from_recipe, help=meaning)
     with second:
         text = "A named source (digits, cifar10, ...), a folder or table of your own, or a Hugging Face hub id."
         st.text_input("Data", key=PREFIX + "source", help=text, **KEEP)
@@ -67,7 +70,7 @@ def _fields() -> None:
         )
     made = st.session_state[PREFIX + "kind"]
     with rates:
-        meaning = "Shares of wrong labels, with commas between; a class matrix or a column of labels has its own."
+        meaning = "Shares of wrong labels (0.4 or 40 %), with commas between; a class matrix or a column of labels has its own."
         st.text_input("Rates", key=PREFIX + "rates", help=meaning, disabled=made in OWN_RATE, **KEEP)
     with seeds:
         st.text_input("Seeds", key=PREFIX + "seeds", help="Whole numbers, with commas between.", **KEEP)
@@ -99,6 +102,10 @@ def _fields() -> None:
             help="One key=value a line, as for `--set` on the command line.",
             **KEEP,
         )
+
+
+def _start_from_recipe() -> None:
+    fill(preset_values(st.session_state["start"]))
 
 
 def _matrix() -> None:
@@ -146,13 +153,15 @@ def _launch(plan: Plan) -> None:
     missing = [cell for cell in cells if cell not in done or done[cell].status().state != "done"]
     known = [*list_runs(), *list_runs(runs_root(jobs.calibrate.folder() / "runs"))]
     found = estimate(missing, known)
+    failed = unreadable(plan)
     with st.container(horizontal=True, vertical_alignment="center"):
         name = "1 run" if len(cells) == 1 else f"{len(cells)} runs"
-        if st.button(f"Queue {name}", type="primary", icon=":material/play_arrow:", key="queue", disabled=not missing):
+        off = failed or not missing
+        if st.button(f"Queue {name}", type="primary", icon=":material/play_arrow:", key="queue", disabled=off):
             record = jobs.submit_sweep(plan.config, **plan.grid(), data_root=plan.data_root)
             st.session_state["sweep"] = record.id
             st.rerun()
-        if found.unknown and not calibrating():
+        if found.unknown and not failed and not calibrating():
             st.button(
                 "Measure the time",
                 key="calibrate",
@@ -162,7 +171,7 @@ def _launch(plan: Plan) -> None:
                 args=(plan.config, plan.methods, max(plan.noise), plan.data_root),
                 help="Trains each method for a moment, in a folder of its own, to know how long an epoch takes here.",
             )
-        words = time_words(found, len(cells), len(missing))
+        words = UNREADABLE if failed else time_words(found, len(cells), len(missing))
         st.caption(words[0].upper() + words[1:])
 
 

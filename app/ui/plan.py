@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,10 @@ DAMAGES: Mapping[str, str] = {
     "occlusion": "Covered images",
     "drop": "Left-out words",
 }
+# the rule of kdaif.data.sources, which brings in torch
+GLUE = ("cola", "sst2", "mrpc", "qqp", "stsb", "mnli", "qnli", "rte", "wnli")
+SOURCES = ("digits", "cifar10", "cifar100", "svhn", *(f"glue/{task}" for task in GLUE), "reviews")
+ENDINGS = (".parquet", ".csv", ".json", ".jsonl")  # of files
 FIRST = "digits"  # the preset that the form opens with
 
 
@@ -69,6 +74,7 @@ def plan_of(values: Mapping[str, Any]) -> Plan:
     root = Path(values["root"].strip()).expanduser() if values["root"].strip() else None
     if root is not None and not root.is_dir():
         raise UserError(f"Folder of data sets: got {str(root)!r}, takes a folder that exists.")
+    _check_source(config.data.source, root)
     plan = Plan(
         config,
         list(values["methods"]),
@@ -78,6 +84,17 @@ def plan_of(values: Mapping[str, Any]) -> Plan:
     )
     plan.cells()
     return plan
+
+
+def _check_source(source: str, root: Path | None) -> None:
+    """`UserError` for what can be none: no name, no path that exists, no hub id."""
+    is_hub_id = source.count("/") == 1 and not source.startswith((".", "/", "~")) and not source.endswith(ENDINGS)
+    paths = [os.path.expanduser(source), os.path.join(root or "", source)]
+    if not (source in SOURCES or is_hub_id or any(map(os.path.exists, paths))):
+        raise UserError(
+            f"data.source: got {source!r}, takes one of {', '.join(SOURCES)}, a folder or file that exists, "
+            "or a Hugging Face hub id owner/name."
+        )
 
 
 def preset_values(name: str) -> dict[str, Any]:

@@ -24,6 +24,8 @@ ORDER = ("running", "queued", "interrupted", "failed", "cancelled", "done")
 
 def queue_panel(ids: list[str] | None) -> None:
     """The runs of these ids (None: all), those that live first."""
+    # without it the hidden words of the rows' icons stand outside the scrolled box and lengthen the page
+    st.html("<style>.st-key-queue_rows { position: relative; }</style>")
     st.session_state["queue ids"] = ids
     st.session_state["queue seen"] = _standing(_chosen(runs_frame()))
     alive = bool(_chosen(runs_frame())["state"].isin(LIVE).any()) or bool(tickets.tickets())

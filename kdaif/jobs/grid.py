@@ -1,5 +1,6 @@
 """Sweeps: the grid noise rate x seed x method of one config, and the record of those that were queued."""
 
+import re
 import time
 from collections.abc import Callable, Sequence
 from itertools import product
@@ -45,11 +46,12 @@ def cells(
 
 
 def numbers(field: str, text: str, kind: Callable[[str], Number]) -> list[Number]:
-    """Numbers with commas between; `UserError`, naming `field`, for anything else."""
+    """Numbers with commas between, shares also in percent; `UserError`, naming `field`, for anything else."""
     try:
-        return [kind(part) for part in text.split(",")]
+        return [kind(re.sub(r"\s*%\s*$", "e-2", part)) for part in text.split(",")]  # no whole number is written 40e-2
     except ValueError:
-        raise UserError(f"{field}: got {text!r}, takes numbers with commas between, for example 0,1,2.") from None
+        example = "0,1,2" if kind is int else "0,0.2,0.4"
+        raise UserError(f"{field}: got {text!r}, takes numbers with commas between, for example {example}.") from None
 
 
 def submit_sweep(

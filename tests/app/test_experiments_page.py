@@ -8,10 +8,12 @@ from streamlit.testing.v1 import AppTest
 
 from app.ui import data_preview, launcher
 from app.ui.launcher import time_words
-from app.ui.plan import DAMAGES, form_values, plan_of, preset_values, read_matrix, sweep_values
+from app.ui.plan import DAMAGES, ENDINGS, SOURCES, form_values, plan_of, preset_values, read_matrix, sweep_values
 from kdaif import jobs
 from kdaif.config import UserError
+from kdaif.data import sources
 from kdaif.data.corruption import CORRUPTIONS, TEXT_CORRUPTIONS
+from kdaif.data.tables import READERS
 from kdaif.estimate import Estimate
 from kdaif.jobs import worker
 from kdaif.jobs.tickets import tickets
@@ -137,6 +139,72 @@ def test_the_data_are_shown_once_they_were_read(app, monkeypatch):
     assert "digits-cnn-small · 678 parameters" in student.options
 
 
+def test_data_that_do_not_exist_are_not_queued(app):
+    opened(app, PAGE)
+    text_input(app, "Data").set_value("nosuchsource").run()
+    assert [error.value.partition(",")[0] for error in app.error] == ["data.source: got 'nosuchsource'"]
+    assert not any(button.key in ("queue", "look") for button in app.button)
+    text_input(app, "Data").set_value("glue/sst2").run()
+    assert not app.error
+    assert not app.button(key="queue").disabled
+
+
+def looked(app: AppTest, monkeypatch: pytest.MonkeyPatch, said: str) -> AppTest:
+    """The page after a look at the data in the form that ended with these words."""
+    log = cache_root() / "jobs" / "look.log"
+    monkeypatch.setattr(jobs.Job, "log_path", log)
+    monkeypatch.setattr(data_preview, "launch", lambda name, *_: names.append(name))
+    monkeypatch.setattr(
+        data_preview, "find_job", lambda name: jobs.Job(name, [], 1, 0.0, 0.0) if name in names else None
+    )
+    names = []
+    app.button(key="look").click().run()
+    log.parent.mkdir(parents=True, exist_ok=True)
+    log.write_text(f"kdaif: {said}\n")
+    return app.run()
+
+
+def test_data_that_could_not_be_read_are_not_queued(app, monkeypatch, tmp_path):
+    table = tmp_path / "own.csv"
+    table.write_text("a,b\nfine,1\n")
+    opened(app, PAGE)
+    text_input(app, "Data").set_value(str(table)).run()
+    looked(app, monkeypatch, "data.columns.label: name the column of labels; the table has a, b.")
+    assert app.error[0].value.endswith("has a, b. Write `data.columns.label=...` under More settings.")
+    assert app.button(key="queue").disabled
+    assert any(caption.value.startswith("These data could not be read") for caption in app.caption)
+    app.text_area(key="plan more").set_value("data.columns.label=b").run()  # other data, not yet looked at
+    assert not app.error
+    assert not app.button(key="queue").disabled
+
+
+def test_own_sentences_are_told_which_recipe_takes_them(app, monkeypatch):
+    opened(app, PAGE)
+    looked(app, monkeypatch, "data.augment: got 'shift', which is made for images; takes none for text.")
+    hint = "Start from the recipe `sst2-minilm`, or write `data.augment=none` under More settings."
+    assert app.error[0].value.endswith(f"takes none for text. {hint}")
+    assert plan_of(preset_values("sst2-minilm")).config.data.augment == "none"
+    assert plan_of(preset_values("digits") | {"more": "data.augment=none"}).config.data.augment == "none"
+
+
+def test_a_network_that_does_not_take_the_data_is_queued_once_it_is_another(app, monkeypatch):
+    opened(app, PAGE)
+    said = "student.model: 'digits-cnn-small' takes images, but the data are sentences; takes bert-tiny."
+    assert looked(app, monkeypatch, said).error[0].value == said  # the form has a field for it
+    assert app.button(key="queue").disabled
+    assert not chosen(app, "Student", "minilm-3").button(key="queue").disabled
+
+
+def test_the_form_goes_back_to_its_recipe(app):
+    opened(app, PAGE)
+    text_input(app, "Data").set_value("cifar10")
+    text_input(app, "Seeds").set_value("7")
+    app.text_area(key="plan more").set_value("student.optim.lr=0.1").run()
+    app.button(key="reset").click().run()
+    assert (text_input(app, "Data").value, text_input(app, "Seeds").value) == ("digits", "0, 1, 2")
+    assert app.text_area(key="plan more").value == ""
+
+
 def chosen(app: AppTest, label: str, value: str) -> AppTest:
     next(element for element in app.selectbox if element.label == label).set_value(value).run()
     assert not app.exception
@@ -195,6 +263,27 @@ def test_a_cloned_sweep_is_the_sweep():
 
 def test_the_form_knows_every_damage():
     assert list(DAMAGES) == [*CORRUPTIONS, *TEXT_CORRUPTIONS]
+
+
+def test_the_form_knows_every_named_source_and_kind_of_file():
+    assert list(SOURCES) == list(sources.SOURCES)
+    assert list(ENDINGS) == list(READERS)
+
+
+def test_data_are_a_name_a_path_or_a_hub_id(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "mine" / "deep").mkdir(parents=True)
+    form = preset_values("digits") | {"root": str(tmp_path)}
+    for source in (*SOURCES, str(tmp_path), "mine", "mine/deep", "~/mine", "owner/name", "owner/name:config"):
+        assert plan_of(form | {"source": source}).config.data.source == source
+    for source in ("nosuchsource", "mine/not.csv", "/nowhere", "~/nowhere", "./nowhere", "a/b/c"):
+        with pytest.raises(UserError, match=re.escape(f"data.source: got {source!r}, takes one of digits,")):
+            plan_of(form | {"source": source})
+        with pytest.raises(UserError, match=re.escape(f"data.source: got {source!r}")):
+            sources.read_source(source, tmp_path)
+    for source in ("", "~nobody", "x" * 300):
+        with pytest.raises(UserError, match=f"data.source: got '{source}', takes one of digits,"):
+            plan_of(preset_values("digits") | {"source": source})
 
 
 @pytest.mark.parametrize(

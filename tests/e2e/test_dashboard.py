@@ -12,7 +12,7 @@ from kdaif.runs import list_runs, open_run
 from kdaif.runs.tables import sample_table
 from tests.e2e.screenshots import settle
 from tests.e2e.server import dashboard
-from tests.factories import digits_run
+from tests.factories import demo_runs, digits_run
 
 pytestmark = pytest.mark.e2e
 HISTOGRAM = ".st-key-histogram .plotly .nsewdrag"
@@ -163,6 +163,42 @@ def test_a_phone_needs_no_sideways_scrolling(page, address, path):
         "() => { const main = document.querySelector('[data-testid=stMain]'); return main.scrollWidth - main.clientWidth }"
     )
     assert wide <= 0
+
+
+def test_a_long_queue_leaves_no_empty_page_below_it(page, tmp_path):
+    cache = tmp_path / "many"
+    demo_runs(cache / "runs", seeds=6, epochs=1)
+    page.set_viewport_size({"width": 390, "height": 844})
+    with dashboard(cache) as address:
+        visit(page, address, "experiments")
+        assert page.locator(".st-key-queue_rows").evaluate("box => box.scrollHeight - box.clientHeight") > 300
+        empty = page.evaluate(
+            "() => { const main = document.querySelector('[data-testid=stMain]');"
+            " const end = document.querySelector('[data-testid=stMainBlockContainer]').getBoundingClientRect().bottom;"
+            " return main.scrollHeight - main.scrollTop - end }"
+        )
+    assert empty <= 1
+
+
+def test_a_tap_on_a_phone_brings_the_sample_into_view(page, address):
+    page.set_viewport_size({"width": 390, "height": 844})
+    visit(page, address, "samples")
+    tile = page.locator(".gallery button.tile").nth(4)
+    number = tile.get_attribute("aria-label").split(",")[0]
+    assert page.locator(".st-key-room").bounding_box()["y"] > 844
+    tile.click()
+    expect(page.get_by_text(f"{number} · ")).to_be_in_viewport(**SHORT)
+    settle(page)
+    expect(page.get_by_text(f"{number} · ")).to_be_in_viewport(ratio=1)
+
+
+def test_a_click_beside_the_panel_moves_nothing(page, address):
+    page.set_viewport_size({"width": 1280, "height": 400})
+    visit(page, address, "samples")
+    page.locator(".gallery button.tile").nth(1).dispatch_event("click")  # Playwright's own click scrolls to the tile
+    in_url(page, "sample=")
+    settle(page)
+    assert page.evaluate("document.querySelector('[data-testid=stMain]').scrollTop") == 0
 
 
 def test_progress_is_live_and_ends_by_itself(page, tmp_path):
