@@ -17,7 +17,8 @@ from scipy.special import ndtr, ndtri
 
 from kdaif.config import NoiseConfig, UserError
 from kdaif.data.columns import encode
-from kdaif.data.tables import find_path, read_file
+from kdaif.data.tables import read_file
+from kdaif.paths import find_path
 
 Labels = Int64[np.ndarray, "n"] | Float32[np.ndarray, "n"]
 Rows = Int64[np.ndarray, "n"]

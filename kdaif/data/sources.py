@@ -10,7 +10,8 @@ from sklearn.datasets import load_digits
 
 from kdaif.config import UserError
 from kdaif.data.corpora import CORPORA
-from kdaif.data.tables import READERS, Source, Table, find_path, read_folder, read_hub, read_single
+from kdaif.data.tables import READERS, Source, Table, read_folder, read_hub, read_single
+from kdaif.paths import find_path
 
 
 def read_source(source: str, data_root: Path | None) -> Source:

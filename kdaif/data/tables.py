@@ -45,12 +45,6 @@ class Source:
                 raise UserError(f"data.source: the {table.name} table of {self.name} has no rows, takes samples.")
 
 
-def find_path(path: str, data_root: Path | None) -> Path | None:
-    """That file or folder, else the one under `data_root`; None where neither exists."""
-    found = [Path(path).expanduser(), *([data_root / path] if data_root else [])]
-    return next((candidate for candidate in found if candidate.exists()), None)
-
-
 def read_file(path: Path) -> datasets.Dataset:
     """A parquet, csv, json or jsonl file as a table; raises `UserError` when it is none."""
     if path.suffix.lower() not in READERS:

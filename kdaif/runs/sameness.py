@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from kdaif.config import RunConfig, UserError
+from kdaif.paths import find_path
 from kdaif.runs.run import Run, new_run
 
 COMPARED = ("id", "hash", "label", "value")  # of a sample; where a run has recorded them
@@ -24,9 +25,7 @@ def named_files(config: RunConfig, data_root: Path | None) -> dict[str, Path]:
         "teacher.checkpoint": config.teacher.checkpoint,
         "influence.target": ids if kind == "ids" else None,
     }
-    roots = [Path.cwd(), *([data_root] if data_root else [])]
-    places = {field: [root / Path(name).expanduser() for root in roots] for field, name in named.items() if name}
-    found = {field: next((path for path in paths if path.exists()), None) for field, paths in places.items()}
+    found = {field: find_path(name, data_root) for field, name in named.items() if name}
     return {field: path.resolve() for field, path in found.items() if path is not None}
 
 

@@ -1,0 +1,23 @@
+"""Where a file or folder is that a setting names."""
+
+from pathlib import Path
+
+
+def find_path(path: str, data_root: Path | None) -> Path | None:
+    """That file or folder, else the one under `data_root`; None where neither exists."""
+    found = [_home(path), *([data_root / path] if data_root else [])]
+    return next((candidate for candidate in found if _exists(candidate)), None)
+
+
+def _home(path: str) -> Path:
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:  # ~somebody who is not
+        return Path(path)
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # longer than a name can be; a zero byte
+        return False
