@@ -4,7 +4,6 @@ import csv
 import io
 import json
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,8 +88,7 @@ def plan_of(values: Mapping[str, Any]) -> Plan:
 def _check_source(source: str, root: Path | None) -> None:
     """`UserError` for what can be none: no name, no path that exists, no hub id."""
     is_hub_id = source.count("/") == 1 and not source.startswith((".", "/", "~")) and not source.endswith(ENDINGS)
-    paths = [os.path.expanduser(source), os.path.join(root or "", source)]
-    if not (source in SOURCES or is_hub_id or any(map(os.path.exists, paths))):
+    if not (source in SOURCES or is_hub_id or find_path(source, root)):
         raise UserError(
             f"data.source: got {source!r}, takes one of {', '.join(SOURCES)}, a folder or file that exists, "
             "or a Hugging Face hub id owner/name."
