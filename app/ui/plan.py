@@ -11,6 +11,7 @@ from typing import Any
 
 from kdaif.config import RunConfig, UserError, load_config, presets
 from kdaif.jobs.grid import SweepRecord, cells, numbers
+from kdaif.paths import find_path
 
 NOISE_KINDS: Mapping[str, str] = {
     "symmetric": "Symmetric: any other class",
