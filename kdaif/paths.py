@@ -4,7 +4,9 @@ from pathlib import Path
 
 
 def find_path(path: str, data_root: Path | None) -> Path | None:
-    """That file or folder, else the one under `data_root`; None where neither exists."""
+    """That file or folder, else the one under `data_root`; None where neither exists, and for no name."""
+    if not path:
+        return None
     found = [_home(path), *([data_root / path] if data_root else [])]
     return next((candidate for candidate in found if _exists(candidate)), None)
 

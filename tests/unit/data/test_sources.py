@@ -43,7 +43,7 @@ def test_sources_are_looked_for_under_the_data_root(folder: Path) -> None:
     assert read_source("pets", folder.parent).name == "pets"
     assert find_path("pets/test.parquet", folder.parent) == folder / "test.parquet"
     assert find_path("pets/none.parquet", folder.parent) is None
-    assert [find_path(odd, folder.parent) for odd in ("x" * 3000, "~nobody/x", "a\0b")] == [None] * 3
+    assert [find_path(odd, folder.parent) for odd in ("", "x" * 3000, "~nobody/x", "a\0b")] == [None] * 4
 
 
 def test_a_named_source_is_read_from_its_folder_in_the_data_root(tmp_path: Path, frame: Frame) -> None:
