@@ -62,7 +62,7 @@ def test_a_run_without_teacher_is_refused():
 def test_changed_data_are_refused(case: Case, done: Run, monkeypatch: pytest.MonkeyPatch):
     fewer = case.config.model_copy(update={"data": case.config.data.model_copy(update={"train_size": 200})})
     monkeypatch.setattr(Run, "config", lambda run: fewer)
-    with pytest.raises(UserError, match="have changed since it was trained"):
+    with pytest.raises(UserError, match="have changed since it began"):
         open_case(done, None)
 
 
