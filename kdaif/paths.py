@@ -1,6 +1,8 @@
-"""Where a file or folder is that a setting names."""
+"""What a setting names: a file or folder, or something on the Hugging Face hub."""
 
 from pathlib import Path
+
+ENDINGS = (".parquet", ".csv", ".json", ".jsonl")  # of files that are tables
 
 
 def find_path(path: str, data_root: Path | None) -> Path | None:
@@ -23,3 +25,8 @@ def _exists(path: Path) -> bool:
         return path.exists()
     except (OSError, ValueError):  # longer than a name can be; a zero byte
         return False
+
+
+def is_hub_id(name: str) -> bool:
+    """Whether it looks like ``owner/name`` or ``owner/name:config``, and not like a path."""
+    return name.count("/") == 1 and not name.startswith((".", "/", "~")) and not name.endswith(ENDINGS)

@@ -11,7 +11,7 @@ from typing import Any
 
 from kdaif.config import RunConfig, UserError, load_config, presets
 from kdaif.jobs.grid import SweepRecord, cells, numbers
-from kdaif.paths import find_path
+from kdaif.paths import find_path, is_hub_id
 
 NOISE_KINDS: Mapping[str, str] = {
     "symmetric": "Symmetric: any other class",
@@ -29,10 +29,9 @@ DAMAGES: Mapping[str, str] = {
     "occlusion": "Covered images",
     "drop": "Left-out words",
 }
-# the rule of kdaif.data.sources, which brings in torch
+# the names of kdaif.data.sources, which brings in torch
 GLUE = ("cola", "sst2", "mrpc", "qqp", "stsb", "mnli", "qnli", "rte", "wnli")
 SOURCES = ("digits", "cifar10", "cifar100", "svhn", *(f"glue/{task}" for task in GLUE), "reviews")
-ENDINGS = (".parquet", ".csv", ".json", ".jsonl")  # of files
 FIRST = "digits"  # the preset that the form opens with
 
 
@@ -88,8 +87,7 @@ def plan_of(values: Mapping[str, Any]) -> Plan:
 
 def _check_source(source: str, root: Path | None) -> None:
     """`UserError` for what can be none: no name, no path that exists, no hub id."""
-    is_hub_id = source.count("/") == 1 and not source.startswith((".", "/", "~")) and not source.endswith(ENDINGS)
-    if not (source in SOURCES or is_hub_id or find_path(source, root)):
+    if not (source in SOURCES or is_hub_id(source) or find_path(source, root)):
         raise UserError(
             f"data.source: got {source!r}, takes one of {', '.join(SOURCES)}, a folder or file that exists, "
             "or a Hugging Face hub id owner/name."

@@ -10,8 +10,8 @@ from sklearn.datasets import load_digits
 
 from kdaif.config import UserError
 from kdaif.data.corpora import CORPORA
-from kdaif.data.tables import READERS, Source, Table, read_folder, read_hub, read_single
-from kdaif.paths import find_path
+from kdaif.data.tables import Source, Table, read_folder, read_hub, read_single
+from kdaif.paths import find_path, is_hub_id
 
 
 def read_source(source: str, data_root: Path | None) -> Source:
@@ -21,7 +21,7 @@ def read_source(source: str, data_root: Path | None) -> Source:
         return SOURCES[source](data_root)
     if path := find_path(source, data_root):
         return read_folder(path, path.resolve().name) if path.is_dir() else read_single(path)
-    if source.count("/") == 1 and not source.startswith((".", "/", "~")) and Path(source).suffix not in READERS:
+    if is_hub_id(source):
         return read_hub(source, source)
     raise UserError(
         f"data.source: got {source!r}, takes one of {', '.join(SOURCES)}, a folder or file that exists"

@@ -4,6 +4,8 @@ A config says where data are and not what they are: a csv is edited, a folder ge
 """
 
 import hashlib
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -31,12 +33,20 @@ def named_files(config: RunConfig, data_root: Path | None) -> dict[str, Path]:
 
 def stamp(path: Path) -> str:
     """A digest of the path, and of size and time of the last change of every file there; no file is opened."""
-    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
-    digest = hashlib.sha1(str(path).encode(), usedforsecurity=False)
-    for file in files:
-        found = file.stat()
-        digest.update(f"{file}\0{found.st_size}\0{found.st_mtime_ns}\n".encode(errors="surrogateescape"))
+    found = sorted(_files(path)) if path.is_dir() else [(path.name, path.stat())]
+    digest = hashlib.sha1(os.fsencode(path), usedforsecurity=False)
+    for name, of_file in found:
+        digest.update(b"%b\0%d\0%d\n" % (os.fsencode(name), of_file.st_size, of_file.st_mtime_ns))
     return digest.hexdigest()
+
+
+def _files(folder: str | Path) -> Iterator[tuple[str, os.stat_result]]:
+    """Path and facts of every file below; one call of the system each, for a page asks anew at each turn."""
+    for entry in os.scandir(folder):
+        if entry.is_dir(follow_symlinks=False):
+            yield from _files(entry.path)
+        elif entry.is_file():
+            yield entry.path, entry.stat()
 
 
 def stamped_run(config: RunConfig, data_root: Path | None = None) -> Run:

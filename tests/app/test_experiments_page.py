@@ -8,7 +8,7 @@ from streamlit.testing.v1 import AppTest
 
 from app.ui import data_preview, launcher
 from app.ui.launcher import time_words
-from app.ui.plan import DAMAGES, ENDINGS, SOURCES, form_values, plan_of, preset_values, read_matrix, sweep_values
+from app.ui.plan import DAMAGES, SOURCES, form_values, plan_of, preset_values, read_matrix, sweep_values
 from kdaif import jobs
 from kdaif.config import UserError
 from kdaif.data import sources
@@ -17,6 +17,7 @@ from kdaif.data.tables import READERS
 from kdaif.estimate import Estimate
 from kdaif.jobs import worker
 from kdaif.jobs.tickets import tickets
+from kdaif.paths import ENDINGS
 from kdaif.runs import cache_root, list_runs, open_run
 from tests.app.test_pages import headline, opened
 from tests.small import small
