@@ -114,12 +114,19 @@ class OptimConfig(Section):
 
 
 class TeacherConfig(Section):
-    """The teacher: a checkpoint, or trained on the given labels of the same data and cached."""
+    """The teacher: a checkpoint, or a network as it comes, or trained on the given labels of the same data and cached."""
 
     model: str = "digits-cnn"
     checkpoint: str | None = None  # file of weights (safetensors or a state dict); found under --data-root too
-    labels: Literal["given", "clean"] = "given"  # clean: trained on the known clean labels (an upper bound)
+    # what it learns here: the given labels, the known clean ones (an upper bound), or nothing: a text model that was fine-tuned
+    # for these classes elsewhere
+    labels: Literal["given", "clean", "none"] = "given"
     optim: OptimConfig = OptimConfig()
+
+    @property
+    def trained(self) -> bool:
+        """Whether it is trained here."""
+        return not self.checkpoint and self.labels != "none"
 
 
 class StudentConfig(Section):

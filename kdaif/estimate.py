@@ -44,7 +44,7 @@ def estimate(configs: Sequence[RunConfig], done: Iterable[RunSummary]) -> Estima
             start + median(pace.once for pace in known) + config.student.optim.epochs * median(p.epoch for p in known)
         )
         teacher = (config.teacher, config.noise, config.seed, config.data)
-        if config.method != "ce" and config.teacher.checkpoint is None and teacher not in teachers:
+        if config.method != "ce" and config.teacher.trained and teacher not in teachers:
             teachers.add(teacher)
             seconds += config.teacher.optim.epochs * _teacher_epoch(kind, paces)
     return Estimate(seconds, sum(len(paces[kind]) for kind in used), unknown)

@@ -1,7 +1,8 @@
-"""The teacher: loaded from a checkpoint, or trained on the run's own data and kept for every run that wants the same."""
+"""The teacher: loaded from a checkpoint, taken as it comes, or trained on the run's data and kept for all runs that want it."""
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -42,14 +43,16 @@ class Teacher(NamedTuple):
 def find_teacher(
     config: RunConfig, dataset: Dataset, data_root: Path | None, device: torch.device, lesson: Lesson | None = None
 ) -> Teacher:
-    """The teacher of a run from its checkpoint or the cache, else one that waits for `train_teacher`.
+    """The teacher of a run from its checkpoint, its model or the cache, else one that waits for `train_teacher`.
 
-    Raises `UserError` for a bad checkpoint, or a teacher that could not be trained.
+    Raises `UserError` for a bad checkpoint, a model whose classes are not the data's, or a teacher that could not be trained.
     """
     torch.manual_seed(config.seed)
     model = new_model(config.teacher.model, dataset, device, "teacher.model")
     make_optimizer(model, config.teacher.optim, 1, "teacher.optim")  # names are checked before anything is trained
     checkpoint = config.teacher.checkpoint
+    if config.teacher.labels == "none" and not checkpoint:
+        return _as_it_comes(model, config.teacher.model, dataset)
     kept = _folder(config, dataset, lesson) / "teacher.safetensors"
     path = _checkpoint_path(checkpoint, data_root) if checkpoint else kept
     if not checkpoint and not path.exists():
@@ -104,6 +107,44 @@ def _train_teacher(
     write_json(teacher.path.parent / "teacher.json", _recipe(config, dataset, teacher.lesson))
     models.save_checkpoint(model, teacher.path)
     return Teacher(model.eval().requires_grad_(False), teacher.path, True, teacher.lesson)
+
+
+def _as_it_comes(model: nn.Module, name: str, dataset: Dataset) -> Teacher:
+    """A network that was trained for these classes elsewhere, its outputs in the data's order; kept in the cache as well."""
+    classes = model.classes if isinstance(model, models.TextClassifier) else ()
+    if not classes or dataset.scale is not None:
+        wanted = "numbers" if dataset.scale else f"{len(dataset.classes)} classes"
+        raise UserError(
+            f"teacher.labels: got 'none', but {name!r} comes with no trained head for {wanted}; takes a text model that was "
+            "fine-tuned for the classes of the data, a teacher.checkpoint, or given."
+        )
+    order = _order(classes, dataset.classes, name)
+    head = [module for module in model.modules() if isinstance(module, nn.Linear)][-1]
+    with torch.no_grad():
+        for parameter in head.parameters():
+            parameter.copy_(parameter[order].clone())
+    digest = hashlib.sha1(usedforsecurity=False)
+    for part, tensor in model.state_dict().items():
+        digest.update(part.encode() + tensor.cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
+    path = cache_root() / "teachers" / digest.hexdigest()[:16] / "teacher.safetensors"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists():
+        models.save_checkpoint(model, path)
+    return Teacher(model.eval().requires_grad_(False), path, ready=True)
+
+
+def _order(own: Sequence[str], classes: Sequence[str], name: str) -> list[int]:
+    """Which output of the network says each class of the data: by name, or one by one where either has numbers for names."""
+    lower, wanted = ([word.lower() for word in words] for words in (own, classes))
+    if sorted(lower) == sorted(wanted):
+        return [lower.index(word) for word in wanted]
+    unnamed = [f"label_{number}" for number in range(len(own))]
+    if lower == unnamed or wanted == [str(number) for number in range(len(wanted))]:
+        return [*range(len(own))]
+    raise UserError(
+        f"teacher.labels: got 'none', but {name!r} tells {', '.join(own[:5])} apart and the data {', '.join(classes[:5])}; takes "
+        "a text model whose config.json names the classes as the data do, or by number (LABEL_0, LABEL_1)."
+    )
 
 
 def _labels(config: RunConfig, dataset: Dataset) -> Tensor:

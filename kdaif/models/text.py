@@ -32,12 +32,12 @@ class TextClassifier(nn.Module):
     """A `transformers` network fed with `inputs`: row 0 token ids, -1 after the last; row 1 the part of a pair, 0 or 1.
 
     What no member of a batch needs is cut off first, and the attention mask is made of the rest, so that padding costs nothing
-    and changes nothing.
+    and changes nothing. `classes`: the names of those that its head was trained to tell apart; none of a head with fresh weights.
     """
 
-    def __init__(self, network: nn.Module, pad: int) -> None:
+    def __init__(self, network: nn.Module, pad: int, classes: tuple[str, ...] = ()) -> None:
         super().__init__()
-        self.network, self.pad = network, pad
+        self.network, self.pad, self.classes = network, pad, classes
         config: Any = network.config
         taken = inspect.signature(network.forward).parameters
         self.pairs = "token_type_ids" in taken and getattr(config, "type_vocab_size", 0) > 1
@@ -127,30 +127,36 @@ def build_text(name: str, num_classes: int, vocabulary: Vocabulary, field: str =
     """
     from transformers import AutoModelForSequenceClassification
 
+    classes: tuple[str, ...] = ()
     with _quietly():
         if name in SCRATCH:
             config = SCRATCH[name](len(vocabulary.tokens), vocabulary.pad)
             config.num_labels = num_classes
             network = AutoModelForSequenceClassification.from_config(config, attn_implementation="eager")
         else:
-            network = _pretrained(SHORT.get(name, name), num_classes, vocabulary, field)
-    return TextClassifier(network.float(), vocabulary.pad)
+            network, classes = _pretrained(SHORT.get(name, name), num_classes, vocabulary, field)
+    return TextClassifier(network.float(), vocabulary.pad, classes)
 
 
-def _pretrained(name: str, num_classes: int, vocabulary: Vocabulary, field: str) -> nn.Module:
+def _pretrained(name: str, num_classes: int, vocabulary: Vocabulary, field: str) -> tuple[nn.Module, tuple[str, ...]]:
+    """A network, and the classes of its head where that is not made anew."""
     from transformers import AutoModel, AutoModelForSequenceClassification
 
     base, _, chosen = name.partition("@")
     source = pretrained(base, field)
     # eager attention is derivable twice and in forward mode, and no slower at these lengths; a pickle could run code
     options: dict[str, Any] = {"attn_implementation": "eager", "use_safetensors": True}
+    classes: tuple[str, ...] = ()
     try:
         if _embeds_by_mean(source):
             network: Any = MeanPooled(AutoModel.from_pretrained(source, **options), num_classes)
         else:  # a head of other classes is made anew
-            network = AutoModelForSequenceClassification.from_pretrained(
-                source, num_labels=num_classes, ignore_mismatched_sizes=True, **options
+            options |= {"ignore_mismatched_sizes": True, "output_loading_info": True}
+            network, found = AutoModelForSequenceClassification.from_pretrained(
+                source, num_labels=num_classes, **options
             )
+            if not found["missing_keys"] and not found["mismatched_keys"]:
+                classes = tuple(str(network.config.id2label[number]) for number in range(num_classes))
     except Exception as error:  # hub, HTTP client and file readers have no common base
         said = " ".join(str(error).split())[:200].rstrip(".")
         raise UserError(
@@ -158,7 +164,7 @@ def _pretrained(name: str, num_classes: int, vocabulary: Vocabulary, field: str)
             f"of a text model with safetensors ({said})."
         ) from None
     _check_tokens(base, source, network, vocabulary, field)
-    return _keep_layers(network, chosen, name, field) if chosen else network
+    return (_keep_layers(network, chosen, name, field) if chosen else network), classes
 
 
 def _check_tokens(name: str, source: str, network: Any, vocabulary: Vocabulary, field: str) -> None:

@@ -25,6 +25,7 @@ def named_files(config: RunConfig, data_root: Path | None) -> dict[str, Path]:
         "data.edits": config.data.edits,
         "noise.file": config.noise.file,
         "teacher.checkpoint": config.teacher.checkpoint,
+        "teacher.model": config.teacher.model if config.teacher.labels == "none" else None,
         "influence.target": ids if kind == "ids" else None,
     }
     found = {field: find_path(name, data_root) for field, name in named.items() if name}
