@@ -208,13 +208,20 @@ def detect(
     k: Annotated[int, typer.Option(min=1, help="Precision among the K samples scored worst.")] = 100,
     json_: AsJson = False,
 ) -> None:
-    """How well influence and the other detectors find the labels known to be wrong, or else the corrupted inputs."""
+    """How well influence and the other detectors find the labels known to be wrong, or else the corrupted inputs; and how they go
+    with the disagreement of people who rated the samples."""
     result = report.detection(open_run(run), k)
-    rows = [
-        [name, *(f"{result[key][name]:.3f}" for key in ("auroc", "precision_at_k", "recall_at_10_percent"))]
-        for name in result["auroc"]
-    ]
-    show([f"detector of {result['sought']}", "AUROC", f"precision at {k}", "recall at 10 %"], rows)
+    if result["sought"]:
+        rows = [
+            [name, *(f"{result[key][name]:.3f}" for key in ("auroc", "precision_at_k", "recall_at_10_percent"))]
+            for name in result["auroc"]
+        ]
+        show([f"detector of {result['sought']}", "AUROC", f"precision at {k}", "recall at 10 %"], rows)
+    if result["raters"]:
+        show(
+            ["detector", "Spearman with the raters' disagreement"],
+            [[name, f"{value:+.3f}"] for name, value in result["raters"].items()],
+        )
     emit(json_, result)
 
 

@@ -1,6 +1,7 @@
 """What the run folders say of samples: the most harmful, how well they are found, how runs differ. No torch."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -71,25 +72,33 @@ def detectors(run: Run) -> dict[str, np.ndarray]:
 
 
 def detection(run: Run, k: int = 100) -> dict[str, Any]:
-    """AUROC, precision at k and recall at 10 % of every detector, and what is `sought`: flipped labels or, where there are none,
-    corrupted inputs; `UserError` where neither is known."""
-    samples = run.samples()
+    """How well every detector finds what is `sought`: flipped labels or, where there are none, corrupted inputs.
+
+    AUROC, precision at k and recall at 10 % by detector, empty where neither is known (`sought` None); beside them `raters`, the
+    Spearman correlation with how far several people disagree about a sample (standard deviation of their ratings), empty where
+    nobody rated. `UserError` where nothing of this is known.
+    """
+    samples, scores = run.samples(), detectors(run)
     known_of = {name: samples[name] for name in ("flipped", "corrupted") if samples[name].notna().all()}
     sought = next((name for name, values in known_of.items() if values.any()), None)
-    if sought is None:
+    spread = samples["rating_spread"].to_numpy(float)
+    if sought is None and np.isnan(spread).all():
         raise UserError(
-            f"detect: run {run.id} knows of no wrong label, so nothing can be scored; takes a run with known noise."
+            f"detect: run {run.id} knows of no wrong label and of no raters, so nothing can be scored; takes a run with known "
+            "noise or rated samples."
         )
-    known = known_of[sought].to_numpy(bool)
-    scores = detectors(run)
-    return {
-        "run_id": run.id,
-        "sought": sought,
-        "k": k,
-        "auroc": {name: auroc(score, known) for name, score in scores.items()},
-        "precision_at_k": {name: precision_at_k(score, known, k) for name, score in scores.items()},
-        "recall_at_10_percent": {name: recall_at_share(score, known) for name, score in scores.items()},
+    known = known_of[sought].to_numpy(bool) if sought else None
+    figures: dict[str, Callable[..., float]] = {
+        "auroc": auroc,
+        "precision_at_k": partial(precision_at_k, k=k),
+        "recall_at_10_percent": recall_at_share,
     }
+    found = {
+        key: {} if known is None else {name: figure(score, known) for name, score in scores.items()}
+        for key, figure in figures.items()
+    }
+    raters = {} if np.isnan(spread).all() else {name: spearman(score, spread) for name, score in scores.items()}
+    return {"run_id": run.id, "sought": sought, "k": k, **found, "raters": raters}
 
 
 def comparison(runs: Sequence[Run]) -> dict[str, Any]:

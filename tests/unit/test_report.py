@@ -155,8 +155,22 @@ def test_corrupted_inputs_are_sought_where_no_label_is_flipped():
 @pytest.mark.parametrize("flipped", [None, [False, False, False]])
 def test_without_a_known_wrong_label_there_is_nothing_to_detect(flipped):
     run = hand_made([1.0, 2.0, 3.0], flipped=flipped)
-    with pytest.raises(UserError, match=f"detect: run {run.id} knows of no wrong label"):
+    with pytest.raises(UserError, match=f"detect: run {run.id} knows of no wrong label and of no raters"):
         report.detection(run)
+
+
+def test_detectors_beside_the_disagreement_of_people_who_rated():
+    """Alone where no label is known to be wrong; samples that nobody rated are left out."""
+    spread = [0.1, 0.3, 0.2, 0.4, np.nan]
+    for flipped in (None, [True, False, False, False, False]):
+        run = hand_made([2.0, -1.0, 1.0, -2.0, 9.0], flipped=flipped, loss=[4.0, 3.0, 2.0, 1.0, 0.0])
+        samples = run.samples().assign(rating_spread=spread)
+        run.write_samples(samples, CLASSES)
+        result = report.detection(run)
+        assert result["raters"]["influence"] == pytest.approx(1)  # the more they disagree, the more harmful
+        assert result["raters"]["loss"] == pytest.approx(-0.8)
+        assert (result["sought"], bool(result["auroc"])) == (flipped and "flipped", bool(flipped))
+    assert report.detection(hand_made([1.0, 2.0], flipped=[True, False]))["raters"] == {}
 
 
 # --- comparison ------------------------------------------------------------------------------------------------------

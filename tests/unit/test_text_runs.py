@@ -50,7 +50,7 @@ def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
 LEARN = ("teacher.optim.epochs=5", "student.optim.epochs=8")
 
 
-def test_influence_finds_the_flipped_labels_of_sentences(films: Path) -> None:
+def test_influence_finds_the_flipped_labels_of_sentences(films: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run, result = trained(films, *LEARN, "data.columns={text: text, rating: mean, rating_spread: std}")
     assert result["flipped_auroc"] > 0.9
     assert result["test_accuracy"] > 0.85
@@ -63,6 +63,13 @@ def test_influence_finds_the_flipped_labels_of_sentences(films: Path) -> None:
     assert worst["text"].tolist() == samples.set_index("id")["text"].loc[worst["id"]].tolist()
     assert {"rating", "rating_spread", "flipped"} <= set(worst)
     assert "text_pair" not in worst
+    with pytest.raises(SystemExit):
+        main(["detect", str(run.path), "--json"])
+    said = capsys.readouterr().out
+    assert "Spearman with the raters' disagreement" in said
+    found = json.loads(said.splitlines()[-1])
+    assert found["auroc"]["influence"] == pytest.approx(result["flipped_auroc"])
+    assert -1 <= found["raters"]["influence"] <= 1
 
 
 @pytest.mark.parametrize(
