@@ -62,6 +62,18 @@ def test_overview_says_less_where_less_is_known():
     assert overview_sentence(methods(VANILLA), None) == "No KD-AIF run of this experiment has finished yet."
 
 
+def test_no_share_is_told_of_a_gain_of_less_than_a_point():
+    small = methods([0.830], [0.841], [0.835])
+    assert plain(overview_sentence(small, None)) == (
+        "KD-AIF gained 1.1 points over vanilla KD, a perfect label cleaner 0.5 (one seed)."
+    )
+    low, high = runs([0.85], [0.86], [0.87], noise=0.2), runs([0.83], [0.84], [0.838])
+    assert plain(robustness_sentence(pd.concat([low, high]))) == (
+        "From 20 % to 40 % wrong labels KD-AIF loses 2.0 points, vanilla KD loses 2.0 points; "
+        "the oracle's gain there is 0.8 points (one seed)."
+    )
+
+
 def test_a_loss_is_called_a_loss():
     worse = methods(VANILLA, [value - 0.01 for value in VANILLA], ORACLE)
     assert "1.0 point below vanilla KD" in plain(overview_sentence(worse, None))
