@@ -283,6 +283,21 @@ def compare(
     emit(json_, result)
 
 
+@app.command()
+def export(
+    run: RunId,
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A new folder.")],
+    network: Annotated[str, typer.Option(help="student or teacher.")] = "student",
+    json_: AsJson = False,
+) -> None:
+    """The student as files that need no kdaif: a folder of transformers for text, a torch.export program for images."""
+    from kdaif.export import export as export_run
+
+    found = export_run(open_run(run), folder, network)
+    say(f"{folder} holds {', '.join(found.files)}; {found.opened_by} opens it")
+    emit(json_, {"run_id": run, "network": network, "folder": str(found.folder.absolute()), "files": found.files})
+
+
 app.add_typer(cli_queue.app)
 
 

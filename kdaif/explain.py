@@ -143,7 +143,7 @@ def _explain_text(run: Run, texts: list[str], network: str, model: nn.Module, me
     assert isinstance(model, models.TextClassifier)
     if method != "integrated-gradients":
         raise UserError(f"explain.method: got {method!r}, takes integrated-gradients for sentences.")
-    sample = pieces(texts, _vocabulary(run), run.config().data.max_tokens)
+    sample = pieces(texts, open_run_vocabulary(run), run.config().data.max_tokens)
     values, empty = token_gradients(model, sample, target)
     with torch.no_grad():
         logits = model(torch.cat([sample.inputs, empty]))
@@ -193,11 +193,11 @@ def _build(run: Run, name: str, field: str) -> nn.Module:
         return models.build(name, classes, inputs.shape[-1], field)
     if name in models.MODELS:
         return models.build(name, classes, 3, field)
-    found = _vocabulary(run)
+    found = open_run_vocabulary(run)
     known = models.Vocabulary(found.source, found.tokenizer.get_vocab(), found.pad)
     return models.build_text(name, classes, known, field)
 
 
-def _vocabulary(run: Run) -> Vocabulary:
+def open_run_vocabulary(run: Run) -> Vocabulary:
     """What made the run's token ids."""
     return open_vocabulary(run.config().data.tokenizer, run.tokenizer_path)

@@ -205,6 +205,7 @@ class _Training:
             inputs=save_inputs(train.images(), cache_root()) if train.texts is None else None,
             truncated=self.dataset.truncated,
             data=self.dataset.name,
+            scale=self.dataset.scale and [*self.dataset.scale],
             device=str(self.device),
             sizes={name: len(getattr(self.dataset, name)) for name in ("train", "validation", "test")},
             student_parameters=models.parameter_count(self.student),

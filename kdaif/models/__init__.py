@@ -16,7 +16,7 @@ from kdaif.models.digits import DIGITS
 from kdaif.models.inputs import IMAGENET, InputStats, Normalised
 from kdaif.models.mobile import MOBILE
 from kdaif.models.resnet import RESNETS
-from kdaif.models.text import TextClassifier, Vocabulary, build_text, hidden_layers, hidden_width
+from kdaif.models.text import MeanPooled, TextClassifier, Vocabulary, build_text, hidden_layers, hidden_width
 from kdaif.models.vgg import VGGS
 from kdaif.models.wrn import WRNS
 
@@ -24,6 +24,7 @@ __all__ = [
     "IMAGENET",
     "MODELS",
     "InputStats",
+    "MeanPooled",
     "Normalised",
     "TextClassifier",
     "Vocabulary",

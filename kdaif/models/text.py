@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jaxtyping import Float, Int32
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from kdaif.config import UserError
@@ -83,6 +84,23 @@ class MeanPooled(nn.Module):
         return SequenceClassifierOutput(logits=self.classifier((hidden * there).sum(1) / there.sum(1)))
 
 
+def _take_head(network: MeanPooled, source: str) -> tuple[str, ...]:
+    """A folder's own linear layer on the mean becomes the head, where it fits; its classes, none where there is no such layer."""
+    kept, head = Path(source) / DENSE, network.classifier
+    if not (kept / "model.safetensors").is_file():
+        return ()
+    about = json.loads((kept / "config.json").read_text())
+    if about.get("out_features") != head.out_features or about.get("activation_function") != NO_ACTIVATION:
+        return ()
+    weights = load_file(kept / "model.safetensors")
+    head.load_state_dict({name.removeprefix("linear."): tensor for name, tensor in weights.items()})
+    return _class_names(network.config)
+
+
+def _class_names(config: Any) -> tuple[str, ...]:
+    return tuple(str(config.id2label[number]) for number in range(config.num_labels))
+
+
 def _embeds_by_mean(source: str) -> bool:
     """Whether a folder holds a model of sentence-transformers that takes the mean over tokens."""
     pooling = Path(source) / "1_Pooling" / "config.json"
@@ -117,6 +135,8 @@ SCRATCH: dict[str, Callable[[int, int], Any]] = {
     "bert-mini": partial(_bert, width=256, layers=4),
     "distilbert-micro": partial(_distilbert, width=64, layers=2),
 }
+# a linear layer on the pooled tokens, in folders of sentence-transformers
+DENSE, NO_ACTIVATION = "2_Dense", "torch.nn.modules.linear.Identity"
 SHORT = {"minilm-3": "minilm@1,3,5"}
 
 
@@ -128,7 +148,7 @@ def build_text(name: str, num_classes: int, vocabulary: Vocabulary, field: str =
     from transformers import AutoModelForSequenceClassification
 
     classes: tuple[str, ...] = ()
-    with _quietly():
+    with quietly():
         if name in SCRATCH:
             config = SCRATCH[name](len(vocabulary.tokens), vocabulary.pad)
             config.num_labels = num_classes
@@ -150,13 +170,14 @@ def _pretrained(name: str, num_classes: int, vocabulary: Vocabulary, field: str)
     try:
         if _embeds_by_mean(source):
             network: Any = MeanPooled(AutoModel.from_pretrained(source, **options), num_classes)
+            classes = _take_head(network, source)
         else:  # a head of other classes is made anew
             options |= {"ignore_mismatched_sizes": True, "output_loading_info": True}
             network, found = AutoModelForSequenceClassification.from_pretrained(
                 source, num_labels=num_classes, **options
             )
             if not found["missing_keys"] and not found["mismatched_keys"]:
-                classes = tuple(str(network.config.id2label[number]) for number in range(num_classes))
+                classes = _class_names(network.config)
     except Exception as error:  # hub, HTTP client and file readers have no common base
         said = " ".join(str(error).split())[:200].rstrip(".")
         raise UserError(
@@ -223,7 +244,7 @@ def hidden_width(model: nn.Module) -> int:
 
 
 @contextmanager
-def _quietly() -> Iterator[None]:
+def quietly() -> Iterator[None]:
     """transformers says nothing of heads that are made anew, and draws no bars."""
     from transformers import logging
 
