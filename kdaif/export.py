@@ -138,15 +138,19 @@ class _FromPixels(nn.Module):
         return self.model((images - self.mean) / self.std)
 
 
+def program(model: nn.Module, stats: models.InputStats, channels: int, height: int, width: int) -> Any:
+    """The network in eval mode as a `torch.export.ExportedProgram` of pixels in 0..1, for batches of any size."""
+    example = torch.rand(2, channels, height, width)
+    with warnings.catch_warnings():  # of torch's own making
+        warnings.simplefilter("ignore")
+        batch = {"images": {0: torch.export.Dim("batch")}}
+        return torch.export.export(_FromPixels(model, stats).eval(), (example,), dynamic_shapes=batch)
+
+
 def _write_program(model: nn.Module, stats: models.InputStats, run: Run, folder: Path) -> str:
     inputs = run.inputs()
     assert inputs is not None
     _, height, width, channels = inputs.shape
-    example = torch.rand(2, channels, height, width)
-    batch = {"images": {0: torch.export.Dim("batch")}}
-    with warnings.catch_warnings():  # of torch's own making
-        warnings.simplefilter("ignore")
-        program = torch.export.export(_FromPixels(model, stats).eval(), (example,), dynamic_shapes=batch)
-        torch.export.save(program, folder / PROGRAM)
+    torch.export.save(program(model, stats, channels, height, width), folder / PROGRAM)
     (folder / CLASSES).write_text(json.dumps(list(run.classes())))
     return f'torch.export.load("FOLDER/{PROGRAM}").module()(images)'

@@ -13,7 +13,8 @@ from kdaif.cli import main
 from kdaif.config import UserError
 from kdaif.data.text import pieces
 from kdaif.explain import normalised, open_network, open_run_vocabulary
-from kdaif.export import export
+from kdaif.export import export, program
+from kdaif.models import InputStats, build
 from kdaif.runs import Run, new_run
 from kdaif.train import train_new
 from tests.sentences import SCORED, sentences, small_text, write_scored, write_sentences
@@ -86,6 +87,18 @@ def test_image_networks_are_programs_that_take_pixels(tmp_path: Path, trained: R
         with torch.no_grad():
             expected = student.model(normalised(pixels[:count], student.stats))
             torch.testing.assert_close(program(images), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["resnet8", "wrn-16-1", "vgg8", "mobilenetv2", "shufflenetv2"])
+def test_every_family_of_image_networks_is_exported(name: str) -> None:
+    torch.manual_seed(0)
+    model = build(name, 7, 3).eval()
+    stats = InputStats([0.5, 0.4, 0.3], [0.2, 0.3, 0.4])
+    images = torch.rand(3, 3, 32, 32)
+    with torch.no_grad():
+        mean, std = (torch.tensor(figures)[:, None, None] for figures in stats)
+        expected = model((images - mean) / std)
+        torch.testing.assert_close(program(model, stats, 3, 32, 32).module()(images), expected, rtol=1e-4, atol=1e-4)
 
 
 def test_nothing_is_overwritten_or_left_half_way(tmp_path: Path, trained: Run, monkeypatch: pytest.MonkeyPatch) -> None:
