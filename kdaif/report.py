@@ -74,9 +74,9 @@ def detectors(run: Run) -> dict[str, np.ndarray]:
 def detection(run: Run, k: int = 100) -> dict[str, Any]:
     """How well every detector finds what is `sought`: flipped labels or, where there are none, corrupted inputs.
 
-    AUROC, precision at k and recall at 10 % by detector, empty where neither is known (`sought` None); beside them `raters`, the
-    Spearman correlation with how far several people disagree about a sample (standard deviation of their ratings), empty where
-    nobody rated. `UserError` where nothing of this is known.
+    AUROC, precision at k and recall at 10 % by detector, empty where neither is known (`sought` None). Beside them `raters`: the
+    Spearman correlation of each detector that orders the samples at all with how far people disagree about a sample (standard
+    deviation of their ratings); empty where nobody rated. `UserError` where nothing of this is known.
     """
     samples, scores = run.samples(), detectors(run)
     known_of = {name: samples[name] for name in ("flipped", "corrupted") if samples[name].notna().all()}
@@ -97,7 +97,8 @@ def detection(run: Run, k: int = 100) -> dict[str, Any]:
         key: {} if known is None else {name: figure(score, known) for name, score in scores.items()}
         for key, figure in figures.items()
     }
-    raters = {} if np.isnan(spread).all() else {name: spearman(score, spread) for name, score in scores.items()}
+    beside = {name: spearman(score, spread) for name, score in scores.items()}
+    raters = {name: value for name, value in beside.items() if np.isfinite(value)}
     return {"run_id": run.id, "sought": sought, "k": k, **found, "raters": raters}
 
 
