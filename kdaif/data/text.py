@@ -4,6 +4,10 @@ A sample stays one tensor, so that everything which takes inputs takes sentences
 the last of them, row 1 the part (0 or 1) of a pair that each token belongs to. A network tells by `PAD` where a sentence ends.
 """
 
+import hashlib
+import json
+import os
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +21,13 @@ from torch import Tensor
 from kdaif.config import UserError
 from kdaif.data.columns import Found, holds_strings
 from kdaif.data.tables import Table, reason
-from kdaif.outside import pretrained
+from kdaif.outside import cache_root, pretrained
 from kdaif.words import Word, words_of
 
 PAD = -1  # no token has this id, whatever the tokenizer's own padding
 OWN = "bpe"  # the tokenizer that is learnt from the training sentences
 OWN_SIZE = 8000  # its tokens, at most
+MANY = 5000  # samples of which the tokens are kept on disk
 Tokens = Int32[Tensor, "n 2 length"]
 Texts = Shaped[np.ndarray, "n parts"]  # str; parts: 1, or 2 for pairs
 
@@ -43,6 +48,13 @@ class Vocabulary:
         """The id that networks were trained to take for no token."""
         return int(self.tokenizer.pad_token_id)
 
+    def digest(self) -> str:
+        """Of all that decides the tokens of a sentence, but for their number."""
+        backend = json.loads(self.tokenizer.backend_tokenizer.to_str())
+        rules = {name: part for name, part in backend.items() if name not in ("truncation", "padding")}
+        rules["side"] = self.tokenizer.truncation_side
+        return hashlib.sha1(json.dumps(rules, sort_keys=True).encode(), usedforsecurity=False).hexdigest()
+
     def learnt(self) -> str | None:
         """A tokenizer that was learnt from the data, as JSON for `open_vocabulary`; None for one that has a name."""
         text: str = self.tokenizer.backend_tokenizer.to_str()
@@ -56,6 +68,15 @@ class Sentences(NamedTuple):
     texts: list[Texts]
     vocabulary: Vocabulary
     truncated: int  # training sentences (or pairs) that lost tokens
+
+
+class _Encoded(NamedTuple):
+    """A split's tokens, one sample after the other."""
+
+    ids: Int32[np.ndarray, "tokens"]
+    kinds: Int32[np.ndarray, "tokens"]  # the part (0 or 1) of a pair
+    counts: Int32[np.ndarray, "n"]  # tokens of each sample
+    truncated: int  # samples that lost tokens
 
 
 class Pieces(NamedTuple):
@@ -80,8 +101,12 @@ def read_sentences(
 
 def tokenised(texts: Sequence[np.ndarray], vocabulary: Vocabulary, max_tokens: int) -> Sentences:
     """These sentences, each split (n, parts) and the first of them train, cut to `max_tokens` tokens."""
-    encoded = [_encode(part, vocabulary, max_tokens) for part in texts]
-    return Sentences([tokens for tokens, _ in encoded], list(texts), vocabulary, encoded[0][1])
+    recipe = f"{vocabulary.digest()} {max_tokens}"
+    encoded = [
+        _encode(part, vocabulary, max_tokens) if len(part) < MANY else _kept(part, vocabulary, max_tokens, recipe)
+        for part in texts
+    ]
+    return Sentences([_padded(part) for part in encoded], list(texts), vocabulary, encoded[0].truncated)
 
 
 def lengths(tokens: Tokens) -> Int64[Tensor, "n"]:
@@ -134,16 +159,47 @@ def _texts(table: Table, columns: Sequence[str], rows: Int64[np.ndarray, "n"]) -
     return texts
 
 
-def _encode(texts: Texts, vocabulary: Vocabulary, max_tokens: int) -> tuple[Tokens, int]:
-    """Token ids, and how many samples lost tokens."""
+def _encode(texts: Texts, vocabulary: Vocabulary, max_tokens: int) -> _Encoded:
     parts = [part.tolist() for part in texts.T]
     found = vocabulary.tokenizer(*parts, truncation=True, max_length=max_tokens, return_token_type_ids=True)
-    ids, types = found["input_ids"], found["token_type_ids"]
-    tokens = torch.zeros(len(ids), 2, max(map(len, ids)), dtype=torch.int32)
+    return _Encoded(
+        ids=np.concatenate(found["input_ids"], dtype=np.int32),
+        kinds=np.concatenate(found["token_type_ids"], dtype=np.int32),
+        counts=np.array([len(one) for one in found["input_ids"]], dtype=np.int32),
+        truncated=sum(bool(encoding.overflowing) for encoding in found.encodings),
+    )
+
+
+def _kept(texts: Texts, vocabulary: Vocabulary, max_tokens: int, recipe: str) -> _Encoded:
+    """The same from ``data_cache/tokens``, or put there: a large set takes seconds, and every run of a sweep asks for it.
+
+    Derived, safe to delete.
+    """
+    digest = hashlib.sha1(recipe.encode(), usedforsecurity=False)
+    for row in texts:
+        digest.update("\x1f".join(row).encode(errors="surrogatepass") + b"\x1e")
+    path = cache_root() / "tokens" / f"{digest.hexdigest()[:20]}.npz"
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as found:
+            return _Encoded(found["ids"], found["kinds"], found["counts"], int(found["truncated"]))
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):  # not there yet, or damaged: made again
+        encoded = _encode(texts, vocabulary, max_tokens)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    with temporary.open("wb") as file:
+        np.savez(file, **encoded._asdict())
+    temporary.replace(path)
+    return encoded
+
+
+def _padded(encoded: _Encoded) -> Tokens:
+    counts = torch.from_numpy(encoded.counts).long()
+    there = torch.arange(int(counts.max())) < counts[:, None]
+    tokens = torch.zeros(len(counts), 2, there.shape[1], dtype=torch.int32)
     tokens[:, 0] = PAD
-    for row, (one, kind) in enumerate(zip(ids, types, strict=True)):
-        tokens[row, :, : len(one)] = torch.tensor([one, kind], dtype=torch.int32)
-    return tokens, sum(bool(encoding.overflowing) for encoding in found.encodings)
+    tokens[:, 0][there] = torch.from_numpy(encoded.ids)
+    tokens[:, 1][there] = torch.from_numpy(encoded.kinds)
+    return tokens
 
 
 def _found(name: str) -> Vocabulary:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from kdaif.config import DataConfig, NoiseConfig, UserError, parse_config
-from kdaif.data import Batches, Dataset, load
+from kdaif.data import Batches, Dataset, load, text
 from kdaif.data.text import PAD, lengths
 from tests.sentences import sentences, write_sentences
 
@@ -52,6 +52,33 @@ class TestTokens:
         assert words(dataset, 0).count("[SEP]") == 2
         end = dataset.train.inputs[0, 0].tolist().index(dataset.vocabulary.tokenizer.sep_token_id)
         assert parts.index(1) == end + 1
+
+    def test_the_tokens_of_large_sets_are_kept(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        source = write_sentences(tmp_path / "films")
+        fresh, short = (read(source, max_tokens=count) for count in (32, 9))
+        kept = tmp_path / "cache" / "tokens"
+        assert not kept.exists()  # a small set is tokenised in no time
+        monkeypatch.setattr(text, "MANY", 10)
+        for expected, count in ((fresh, 32), (short, 9)):
+            assert torch.equal(read(source, max_tokens=count).train.inputs, expected.train.inputs)
+        assert len(list(kept.iterdir())) == 6  # three splits, two lengths
+        encode, calls = text._encode, []
+        monkeypatch.setattr(text, "_encode", lambda *given: calls.append(given) or encode(*given))
+        again = read(source, max_tokens=9)
+        assert (torch.equal(again.train.inputs, short.train.inputs), again.truncated, calls) == (
+            True,
+            short.truncated,
+            [],
+        )
+        assert short.truncated > 0
+        for file in kept.iterdir():
+            file.write_bytes(b"PK\x03\x04 damaged")
+        assert torch.equal(read(source, max_tokens=9).test.inputs, short.test.inputs)
+        assert len(calls) == 3
+        frame = pd.read_parquet(source / "train.parquet")
+        frame.assign(text=frame["text"].str.upper()).to_parquet(source / "train.parquet")
+        assert read(source, max_tokens=9).train.texts[0, 0].isupper()
+        assert len(calls) > 3
 
     def test_a_sentence_of_10000_words_is_cut_and_counted(self, tmp_path: Path) -> None:
         long = sentences(160)["text"].to_numpy(object)
