@@ -74,10 +74,15 @@ def offered(table: pd.DataFrame) -> list[str]:
     return [name for name in known if not (alike and "weight" in name.lower())]
 
 
-def ends(name: str, influence: np.ndarray) -> tuple[str, str]:
-    """What the samples at the beginning and at the end are called; `influence`: of the samples in this order."""
+def judged(table: pd.DataFrame) -> bool:
+    """Whether any sample of the run is judged harmful: where none is, the lowest influence is no harm."""
+    return bool((table["verdict"] == "harmful").any())
+
+
+def ends(name: str, influence: np.ndarray, harm: bool = True) -> tuple[str, str]:
+    """What the samples at the beginning and at the end are called; `influence`: in this order, `harm`: whether any is `judged`."""
     first, last = ORDERS[name].first, ORDERS[name].last
     if name == "Influence" and len(influence):
-        first = "Least helpful" if influence[0] > 0 else first
+        first = "Least helpful" if influence[0] > 0 else first if harm else "Lowest influence"
         last = "Least harmful" if influence[-1] < 0 else last
     return first, last

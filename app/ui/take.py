@@ -9,6 +9,7 @@ import streamlit as st
 from app.ui.act import mark
 from app.ui.filters import slice_names
 from app.ui.selection import exported, to_bytes
+from app.ui.sorting import judged
 from app.ui.store import marks_of
 from kdaif.runs import Run
 from kdaif.runs.slices import MARKED, delete_slice, write_slice
@@ -32,7 +33,8 @@ def _download(rows: np.ndarray, table: pd.DataFrame, run: Run, epoch: int) -> No
     ranks = table["rank"].to_numpy()[rows]
     parts = {f"All {len(rows):,} selected": rows}
     if len(rows) > FEW:
-        what = "most harmful" if table["influence"].notna().any() else "of highest loss"  # what the rank is made from
+        by_influence = "most harmful" if judged(table) else "of lowest influence"
+        what = by_influence if table["influence"].notna().any() else "of highest loss"  # what the rank is made from
         parts = {f"{FEW} {what}": rows[np.argsort(ranks)[:FEW]], **parts}
     if len(marks):
         parts[f"{len(marks):,} marked"] = marks["row"].to_numpy()

@@ -12,6 +12,7 @@ from app.ui.look import GLOSSARY, STATE_WORDS, percent, points
 from app.ui.opening import opening
 from app.ui.progress import demo_button, live_progress, something_lives
 from app.ui.sentences import overview_sentence
+from app.ui.sorting import judged
 from app.ui.store import runs_frame, samples_of
 from kdaif.config import UserError
 from kdaif.runs import Run, list_runs, open_run
@@ -155,7 +156,8 @@ def worst(run: Run, table: pd.DataFrame) -> None:
         st.switch_page("views/samples.py", query_params={"run": run.id, "sample": str(row)})
 
     most = table[table["rank"] < WORST].sort_values("rank")  # to sort the whole of a million takes a second
-    gallery({"Most harmful samples": most}, run.inputs(), None, "worst", pick, WORST)
+    title = "Most harmful samples" if judged(table) else "Samples of lowest influence"
+    gallery({title: most}, run.inputs(), None, "worst", pick, WORST)
 
 
 def broken_folders() -> None:

@@ -13,7 +13,7 @@ from app.ui.opening import nothing_yet, opening
 from app.ui.raters import raters
 from app.ui.selection import Selection, brushed_range, gallery_groups, page_count
 from app.ui.sentences import samples_sentence
-from app.ui.sorting import ends, order_of
+from app.ui.sorting import ends, judged, order_of
 from app.ui.store import samples_of
 from app.ui.take import take
 from kdaif.runs.tables import verdict_counts
@@ -89,7 +89,7 @@ with left:
     if not len(rows):
         st.info("No sample is selected: widen the filters or clear the range.", icon=":material/filter_alt_off:")
     else:
-        groups = gallery_groups(rows, page, *ends(order, table["influence"].to_numpy()[rows]))
+        groups = gallery_groups(rows, page, *ends(order, table["influence"].to_numpy()[rows], judged(table)))
         shown = {title: table.iloc[of] for title, of in groups.items()}
         gallery(shown, inputs, sample, "gallery", pick, painted=painted[1] if painted[0] == run.id else None)
 if sample is None and len(rows):

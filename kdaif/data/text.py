@@ -186,8 +186,8 @@ def _kept(texts: Texts, vocabulary: Vocabulary, max_tokens: int, recipe: str) ->
         encoded = _encode(texts, vocabulary, max_tokens)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    with temporary.open("wb") as file:
-        np.savez(file, **encoded._asdict())
+    with temporary.open("wb") as written:
+        np.savez(written, **encoded._asdict())
     temporary.replace(path)
     return encoded
 

@@ -121,7 +121,9 @@ def test_the_ends_are_called_what_they_are():
     assert ends("Influence", np.array([-3.0, 2.0])) == ("Most harmful", "Most helpful")
     assert ends("Influence", np.array([-3.0, -1.0])) == ("Most harmful", "Least harmful")
     assert ends("Influence", np.array([1.0, 2.0])) == ("Least helpful", "Most helpful")
-    assert ends("Loss", np.array([-3.0, -1.0])) == ("Highest loss", "Lowest loss")
+    assert ends("Influence", np.array([-3.0, 2.0]), harm=False) == ("Lowest influence", "Most helpful")
+    assert ends("Influence", np.array([1.0, 2.0]), harm=False) == ("Least helpful", "Most helpful")
+    assert ends("Loss", np.array([-3.0, -1.0]), harm=False) == ("Highest loss", "Lowest loss")
 
 
 def test_few_selected_samples_are_no_hundred(app, demo):
