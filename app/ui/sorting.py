@@ -80,7 +80,7 @@ def judged(table: pd.DataFrame) -> bool:
 
 
 def ends(name: str, influence: np.ndarray, harm: bool = True) -> tuple[str, str]:
-    """What the samples at the beginning and at the end are called; `influence`: in this order, `harm`: whether any is `judged`."""
+    """What the samples at the beginning and at the end are called; `influence`: in this order, `harm`: is any `judged`."""
     first, last = ORDERS[name].first, ORDERS[name].last
     if name == "Influence" and len(influence):
         first = "Least helpful" if influence[0] > 0 else first if harm else "Lowest influence"
