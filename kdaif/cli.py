@@ -290,12 +290,14 @@ def export(
     network: Annotated[str, typer.Option(help="student or teacher.")] = "student",
     json_: AsJson = False,
 ) -> None:
-    """The student as files that need no kdaif: a folder of transformers for text, a torch.export program for images."""
+    """The student as files that need no kdaif: a folder of transformers (of minilm: sentence-transformers), or a torch.export
+    program of images."""
     from kdaif.export import export as export_run
 
-    found = export_run(open_run(run), folder, network)
+    opened = open_run(run)
+    found = export_run(opened, folder, network)
     say(f"{folder} holds {', '.join(found.files)}; {found.opened_by} opens it")
-    emit(json_, {"run_id": run, "network": network, "folder": str(found.folder.absolute()), "files": found.files})
+    emit(json_, {"run_id": opened.id, "network": network, "folder": str(found.folder.absolute()), "files": found.files})
 
 
 app.add_typer(cli_queue.app)

@@ -27,7 +27,8 @@ from torch import Tensor, nn
 from kdaif import models
 from kdaif.config import UserError
 from kdaif.data.text import Vocabulary
-from kdaif.explain import open_network, open_run_vocabulary
+from kdaif.explain import NETWORKS, open_network, open_run_vocabulary
+from kdaif.influence.layers import head
 from kdaif.runs import Run
 
 PROGRAM, CLASSES = "model.pt2", "classes.json"
@@ -46,7 +47,10 @@ def export(run: Run, folder: Path, network: str = "student") -> Exported:
 
     Raises `UserError` for a folder that holds something, a run that is not done, and a network that is not kept.
     """
-    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+    folder = folder.absolute()
+    if network not in NETWORKS:
+        raise UserError(f"export: got network {network!r}, takes one of {', '.join(NETWORKS)}.")
+    if folder == Path.cwd() or (folder.exists() and not (folder.is_dir() and not any(folder.iterdir()))):
         raise UserError(f"export: {folder} is there already, takes a new folder.")
     if (state := run.status().state) != "done":
         raise UserError(f"export: run {run.id} is {state}, takes a run that is done.")
@@ -77,9 +81,11 @@ def _rescale(model: models.TextClassifier, run: Run) -> None:
     if scale is None:
         raise UserError(f"export: run {run.id} does not say how its numbers were standardised, takes a newer run.")
     mean, std = scale
-    head = [module for module in model.modules() if isinstance(module, nn.Linear)][-1]
-    head.weight.mul_(std)
-    head.bias.mul_(std).add_(mean)
+    _, last = head(model)
+    if last.bias is None:
+        raise UserError(f"export: the network of run {run.id} has no bias to carry the mean of its numbers.")
+    last.weight.mul_(std)
+    last.bias.mul_(std).add_(mean)
 
 
 def _write_text(
@@ -88,7 +94,8 @@ def _write_text(
     network: Any = model.network
     network.config.id2label = dict(enumerate(classes))
     network.config.label2id = {name: number for number, name in enumerate(classes)}
-    vocabulary.tokenizer.model_max_length = max_tokens
+    network.config.problem_type = "regression" if len(classes) == 1 else "single_label_classification"
+    vocabulary.tokenizer.model_max_length = min(max_tokens, vocabulary.tokenizer.model_max_length)
     with models.text.quietly():
         vocabulary.tokenizer.save_pretrained(folder)
         if isinstance(network, models.MeanPooled):
@@ -101,14 +108,14 @@ def _write_text(
 
 def _write_modules(network: models.MeanPooled, max_tokens: int, folder: Path) -> None:
     """What sentence-transformers reads beside the encoder: the mean over the tokens, then a linear layer."""
-    head = network.classifier
+    last = network.classifier
     kinds = {"": "Transformer", "1_Pooling": "Pooling", models.text.DENSE: "Dense"}
     listed = [
         {"idx": number, "name": str(number), "path": path, "type": f"sentence_transformers.models.{kind}"}
         for number, (path, kind) in enumerate(kinds.items())
     ]
-    pooling = {"word_embedding_dimension": head.in_features, "pooling_mode_mean_tokens": True}
-    sizes = {"in_features": head.in_features, "out_features": head.out_features, "bias": True}
+    pooling = {"word_embedding_dimension": last.in_features, "pooling_mode_mean_tokens": True}
+    sizes = {"in_features": last.in_features, "out_features": last.out_features, "bias": True}
     written = {
         "modules.json": listed,
         "sentence_bert_config.json": {"max_seq_length": max_tokens},
@@ -118,7 +125,7 @@ def _write_modules(network: models.MeanPooled, max_tokens: int, folder: Path) ->
     for name, content in written.items():
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(json.dumps(content, indent=2))
-    weights = {f"linear.{name}": tensor.contiguous() for name, tensor in head.state_dict().items()}
+    weights = {f"linear.{name}": tensor.contiguous() for name, tensor in last.state_dict().items()}
     save_file(weights, folder / models.text.DENSE / "model.safetensors")
 
 

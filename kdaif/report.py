@@ -82,7 +82,9 @@ def detection(run: Run, k: int = 100) -> dict[str, Any]:
     known_of = {name: samples[name] for name in ("flipped", "corrupted") if samples[name].notna().all()}
     sought = next((name for name, values in known_of.items() if values.any()), None)
     spread = samples["rating_spread"].to_numpy(float)
-    if sought is None and np.isnan(spread).all():
+    beside = {name: spearman(score, spread) for name, score in scores.items()}
+    raters = {name: value for name, value in beside.items() if np.isfinite(value)}
+    if sought is None and not raters:
         raise UserError(
             f"detect: run {run.id} knows of no wrong label and of no raters, so nothing can be scored; takes a run with known "
             "noise or rated samples."
@@ -97,8 +99,6 @@ def detection(run: Run, k: int = 100) -> dict[str, Any]:
         key: {} if known is None else {name: figure(score, known) for name, score in scores.items()}
         for key, figure in figures.items()
     }
-    beside = {name: spearman(score, spread) for name, score in scores.items()}
-    raters = {name: value for name, value in beside.items() if np.isfinite(value)}
     return {"run_id": run.id, "sought": sought, "k": k, **found, "raters": raters}
 
 

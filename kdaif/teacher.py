@@ -17,6 +17,7 @@ from kdaif.callbacks import Callback, Moment
 from kdaif.config import RunConfig, UserError
 from kdaif.data import Batch, Batches, Dataset
 from kdaif.fit import fit, new_model
+from kdaif.influence.layers import head
 from kdaif.optim import make_optimizer
 from kdaif.runs import cache_root
 from kdaif.runs.files import write_json
@@ -53,10 +54,12 @@ def find_teacher(
     checkpoint = config.teacher.checkpoint
     if config.teacher.labels == "none" and not checkpoint:
         return _as_it_comes(model, config.teacher.model, dataset)
-    kept = _folder(config, dataset, lesson) / "teacher.safetensors"
-    path = _checkpoint_path(checkpoint, data_root) if checkpoint else kept
-    if not checkpoint and not path.exists():
-        return Teacher(model, path, False, lesson)
+    if checkpoint:
+        path = _checkpoint_path(checkpoint, data_root)
+    else:
+        path = _folder(config, dataset, lesson) / "teacher.safetensors"
+        if not path.exists():
+            return Teacher(model, path, False, lesson)
     stats = models.load_checkpoint(model, path)
     own = models.InputStats(dataset.mean, dataset.std)
     model = model if stats is None else models.Normalised(model, own, stats).to(device)
@@ -119,9 +122,8 @@ def _as_it_comes(model: nn.Module, name: str, dataset: Dataset) -> Teacher:
             "fine-tuned for the classes of the data, a teacher.checkpoint, or given."
         )
     order = _order(classes, dataset.classes, name)
-    head = [module for module in model.modules() if isinstance(module, nn.Linear)][-1]
     with torch.no_grad():
-        for parameter in head.parameters():
+        for parameter in head(model)[1].parameters():
             parameter.copy_(parameter[order].clone())
     digest = hashlib.sha1(usedforsecurity=False)
     for part, tensor in model.state_dict().items():
@@ -135,8 +137,10 @@ def _as_it_comes(model: nn.Module, name: str, dataset: Dataset) -> Teacher:
 
 def _order(own: Sequence[str], classes: Sequence[str], name: str) -> list[int]:
     """Which output of the network says each class of the data: by name, or one by one where either has numbers for names."""
+    if sorted(own) == sorted(classes):
+        return [own.index(word) for word in classes]
     lower, wanted = ([word.lower() for word in words] for words in (own, classes))
-    if sorted(lower) == sorted(wanted):
+    if sorted(lower) == sorted(wanted) and len(set(lower)) == len(lower):
         return [lower.index(word) for word in wanted]
     unnamed = [f"label_{number}" for number in range(len(own))]
     if lower == unnamed or wanted == [str(number) for number in range(len(wanted))]:

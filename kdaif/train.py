@@ -110,7 +110,7 @@ def _ending(run: Run, error: BaseException) -> str:
 class _Training:
     """The parts of one run, and what happens with them in an epoch.
 
-    Making one finds everything that is wrong with config and data (`UserError`) and writes nothing.
+    Making one finds everything that is wrong with config and data (`UserError`) and writes no run.
     """
 
     def __init__(self, config: RunConfig, data_root: Path | None) -> None:

@@ -66,6 +66,9 @@ def plan_of(values: Mapping[str, Any]) -> Plan:
         "student.optim.epochs": values["epochs"],
         "teacher.optim.epochs": values["teacher_epochs"],
     }
+    base = load_config(values["base"]).teacher
+    if values["teacher"] != base.model and not base.trained:  # what the base has instead of training is its own model's
+        sets |= {"teacher.checkpoint": None, "teacher.labels": "given"}
     more = [line.strip() for line in values["more"].splitlines() if line.strip()]
     config = load_config(values["base"], [*(f"{key}={json.dumps(value)}" for key, value in sets.items()), *more])
     if not values["methods"]:

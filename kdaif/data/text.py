@@ -251,4 +251,5 @@ def _own(tokenizer: Any) -> Vocabulary:
     from transformers import PreTrainedTokenizerFast
 
     names = {"pad_token": "[PAD]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
-    return Vocabulary(OWN, PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names))
+    inputs = ["input_ids", "token_type_ids", "attention_mask"]  # so that it gives the parts of a pair outside kdaif too
+    return Vocabulary(OWN, PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_input_names=inputs, **names))

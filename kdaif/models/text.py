@@ -92,13 +92,18 @@ def _take_head(network: MeanPooled, source: str) -> tuple[str, ...]:
     about = json.loads((kept / "config.json").read_text())
     if about.get("out_features") != head.out_features or about.get("activation_function") != NO_ACTIVATION:
         return ()
-    weights = load_file(kept / "model.safetensors")
-    head.load_state_dict({name.removeprefix("linear."): tensor for name, tensor in weights.items()})
-    return _class_names(network.config)
+    weights = {name.removeprefix("linear."): tensor for name, tensor in load_file(kept / "model.safetensors").items()}
+    if {name: tensor.shape for name, tensor in weights.items()} != {n: t.shape for n, t in head.state_dict().items()}:
+        return ()
+    head.load_state_dict(weights)
+    return _class_names(network.config, head.out_features)
 
 
-def _class_names(config: Any) -> tuple[str, ...]:
-    return tuple(str(config.id2label[number]) for number in range(config.num_labels))
+def _class_names(config: Any, count: int) -> tuple[str, ...]:
+    """What a trained head tells apart; none of one whose outputs are not one class out of several."""
+    if getattr(config, "problem_type", None) not in (None, "single_label_classification"):
+        return ()
+    return tuple(str(config.id2label.get(number, f"LABEL_{number}")) for number in range(count))
 
 
 def _embeds_by_mean(source: str) -> bool:
@@ -155,6 +160,9 @@ def build_text(name: str, num_classes: int, vocabulary: Vocabulary, field: str =
             network = AutoModelForSequenceClassification.from_config(config, attn_implementation="eager")
         else:
             network, classes = _pretrained(SHORT.get(name, name), num_classes, vocabulary, field)
+    if getattr(network.config, "pad_token_id", None) is None:  # without it a decoder refuses batches
+        network.config.pad_token_id = vocabulary.pad
+    _head_last(network)
     return TextClassifier(network.float(), vocabulary.pad, classes)
 
 
@@ -177,7 +185,7 @@ def _pretrained(name: str, num_classes: int, vocabulary: Vocabulary, field: str)
                 source, num_labels=num_classes, **options
             )
             if not found["missing_keys"] and not found["mismatched_keys"]:
-                classes = _class_names(network.config)
+                classes = _class_names(network.config, num_classes)
     except Exception as error:  # hub, HTTP client and file readers have no common base
         said = " ".join(str(error).split())[:200].rstrip(".")
         raise UserError(
@@ -185,7 +193,15 @@ def _pretrained(name: str, num_classes: int, vocabulary: Vocabulary, field: str)
             f"of a text model with safetensors ({said})."
         ) from None
     _check_tokens(base, source, network, vocabulary, field)
-    return (_keep_layers(network, chosen, name, field) if chosen else network), classes
+    return (_keep_layers(network, chosen, name, field), ()) if chosen else (network, classes)
+
+
+def _head_last(network: nn.Module) -> None:
+    """The head becomes the last of the modules, where the influence engine looks for it; XLM-RoBERTa has it first."""
+    body = getattr(network, "base_model_prefix", "")
+    if body in network._modules:
+        for name in [name for name in network._modules if name != body]:
+            network._modules[name] = network._modules.pop(name)
 
 
 def _check_tokens(name: str, source: str, network: Any, vocabulary: Vocabulary, field: str) -> None:
@@ -220,6 +236,8 @@ def _keep_layers(network: Any, chosen: str, name: str, field: str) -> nn.Module:
     layers: Any = network.get_submodule(place)
     network.set_submodule(place, nn.ModuleList([layers[number] for number in numbers]))
     network.config.num_hidden_layers = len(numbers)
+    if kinds := getattr(network.config, "layer_types", None):
+        network.config.layer_types = [kinds[number] for number in numbers]
     return network
 
 

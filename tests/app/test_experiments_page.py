@@ -10,7 +10,7 @@ from app.ui import data_preview, launcher
 from app.ui.launcher import time_words
 from app.ui.plan import DAMAGES, SOURCES, form_values, plan_of, preset_values, read_matrix, sweep_values
 from kdaif import jobs
-from kdaif.config import UserError
+from kdaif.config import UserError, load_config
 from kdaif.data import sources
 from kdaif.data.corruption import CORRUPTIONS, TEXT_CORRUPTIONS
 from kdaif.data.tables import READERS
@@ -243,6 +243,16 @@ def test_the_damage_is_chosen_where_inputs_are_damaged(app):
 
 
 # --- the plan, without widgets ---------------------------------------------------------------------------------------
+
+
+def test_what_a_base_has_instead_of_training_its_teacher_goes_with_its_model():
+    tuned = ["teacher.model=minilm", "teacher.labels=none"]
+    values = form_values(load_config("sst2-minilm", tuned))
+    assert plan_of(values).config.teacher.labels == "none"
+    assert plan_of(values | {"teacher": "bert-tiny"}).config.teacher.labels == "given"
+    kept = form_values(load_config("digits", ["teacher.checkpoint=a.pt"])) | {"teacher": "digits-cnn-small"}
+    assert plan_of(kept).config.teacher.checkpoint is None
+    assert plan_of(kept | {"more": "teacher.checkpoint=b.pt"}).config.teacher.checkpoint == "b.pt"
 
 
 def test_the_form_of_a_preset_is_that_preset():

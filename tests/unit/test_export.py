@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from sentence_transformers import SentenceTransformer
@@ -55,12 +56,31 @@ def test_text_networks_open_in_transformers(tmp_path: Path, network: str) -> Non
     assert json.loads((tmp_path / "out" / "config.json").read_text())["id2label"] == {"0": "bad", "1": "good"}
 
 
+def test_pairs_come_out_as_they_went_in(tmp_path: Path) -> None:
+    films = write_sentences(tmp_path / "films", second=sentences(160, seed=3)["text"])
+    test = films / "test.parquet"
+    pd.read_parquet(test).assign(second="a dull story").to_parquet(test)
+    columns = "data.columns={text: text, text_pair: second, label: label}"
+    run = trained(films, columns, "student.model=bert-micro", "student.optim.epochs=4")
+    export(run, tmp_path / "out")
+    model, vocabulary = open_network(run, "student").model, open_run_vocabulary(run)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out")
+    pair = run.samples().loc[0, ["text", "text_pair"]].tolist()
+    with torch.no_grad():
+        expected = model(pieces(pair, vocabulary, 32).inputs)
+        found = AutoModelForSequenceClassification.from_pretrained(tmp_path / "out").eval()
+        torch.testing.assert_close(
+            found(**tokenizer(*pair, return_tensors="pt")).logits, expected, rtol=1e-4, atol=1e-5
+        )
+
+
 def test_numbers_come_out_in_their_own_units(tmp_path: Path) -> None:
     run = trained(write_scored(tmp_path / "scored"), *SCORED, "noise.kind=none", "noise.rate=0")
     export(run, tmp_path / "out")
     value = run.samples()["value"]
     said = own_logits(run, TEXTS) * value.std(ddof=0) + value.mean()
     np.testing.assert_allclose(opened(tmp_path / "out", TEXTS), said, rtol=1e-4)
+    assert json.loads((tmp_path / "out" / "config.json").read_text())["problem_type"] == "regression"
 
 
 def test_the_mean_of_the_tokens_opens_in_sentence_transformers_and_teaches_again(tmp_path: Path) -> None:
@@ -110,6 +130,9 @@ def test_nothing_is_overwritten_or_left_half_way(tmp_path: Path, trained: Run, m
             export(trained, folder)
     with pytest.raises(UserError, match="is queued, takes a run that is done"):
         export(new_run(small()), tmp_path / "out")
+    monkeypatch.chdir(taken)
+    with pytest.raises(UserError, match="is there already, takes a new folder"):
+        export(trained, Path())
     with pytest.raises(UserError, match="takes one of student, teacher"):
         export(trained, tmp_path / "out", "head")
     monkeypatch.setattr("kdaif.export._write_program", lambda *parts: (_ for _ in ()).throw(OSError("disk full")))

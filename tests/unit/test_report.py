@@ -171,6 +171,10 @@ def test_detectors_beside_the_disagreement_of_people_who_rated():
         assert result["raters"]["loss"] == pytest.approx(-0.8)
         assert (result["sought"], bool(result["auroc"])) == (flipped and "flipped", bool(flipped))
     assert report.detection(hand_made([1.0, 2.0], flipped=[True, False]))["raters"] == {}
+    agreed = hand_made([1.0, 2.0])
+    agreed.write_samples(agreed.samples().assign(rating_spread=0.5), CLASSES)
+    with pytest.raises(UserError, match="knows of no wrong label and of no raters"):
+        report.detection(agreed)
 
 
 # --- comparison ------------------------------------------------------------------------------------------------------

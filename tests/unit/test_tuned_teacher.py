@@ -5,12 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer, BertConfig
+from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer, BertConfig, XLMRobertaConfig
 
+from kdaif.audit.checkpoint import open_case
 from kdaif.callbacks import Callback
 from kdaif.config import UserError
 from kdaif.data.text import _learnt
 from kdaif.explain import open_network
+from kdaif.influence.layers import head
 from kdaif.runs import Run, open_run
 from kdaif.train import train_new
 from tests.sentences import SCORED, sentences, small_text, write_scored, write_sentences
@@ -33,13 +35,13 @@ class Stages(Callback):
         self.seen.append(moment.stage)
 
 
-def tuned(folder: Path, *classes: str, head: bool = True) -> Path:
-    """A BERT that was saved with these class names, and its tokenizer."""
+def tuned(folder: Path, *classes: str, whole: bool = True, config: type = BertConfig, **more: object) -> Path:
+    """A BERT, or another, that was saved with these class names, and its tokenizer."""
     torch.manual_seed(5)
     tokenizer = _learnt(sentences(200)[["text"]].to_numpy(object)).tokenizer
     names = dict(enumerate(classes))
-    config = BertConfig(vocab_size=len(tokenizer), id2label=names, label2id={n: i for i, n in names.items()}, **SIZES)
-    model = (AutoModelForSequenceClassification if head else AutoModel).from_config(config)
+    known = {"vocab_size": len(tokenizer), "id2label": names, "label2id": {n: i for i, n in names.items()}}
+    model = (AutoModelForSequenceClassification if whole else AutoModel).from_config(config(**known, **SIZES, **more))
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
@@ -81,6 +83,22 @@ def _head(folder: Path) -> torch.Tensor:
     return AutoModelForSequenceClassification.from_pretrained(folder).classifier.weight
 
 
+def test_networks_that_name_their_head_first(tmp_path: Path):
+    """XLM-RoBERTa registers `classifier` before the encoder."""
+    teacher = tuned(tmp_path / "teacher", "good", "bad", config=XLMRobertaConfig)
+    run, _ = trained(write_sentences(tmp_path / "films"), teacher, "method=kd", "student.model=distilbert-micro")
+    logits = says(teacher, run.samples()["text"].tolist())[:, [1, 0]]
+    np.testing.assert_array_equal(run.epoch()["teacher_prediction"], logits.argmax(1))
+    assert head(open_network(run, "teacher").model)[0] == "network.classifier.out_proj"
+
+
+def test_an_audit_opens_its_run_though_the_right_labels_are_not_known(tmp_path: Path):
+    teacher = tuned(tmp_path / "teacher", "bad", "good")
+    run, _ = trained(write_sentences(tmp_path / "films"), teacher, "noise.kind=none", "noise.rate=0")
+    case = open_case(run, None)
+    torch.testing.assert_close(case.teacher.network.classifier.weight, _head(teacher))
+
+
 def test_it_is_kept_once_for_all_seeds_and_anew_when_it_changes(tmp_path: Path):
     films, teacher = write_sentences(tmp_path / "films"), tuned(tmp_path / "teacher", "bad", "good")
     first, second = (trained(films, teacher, f"seed={seed}", "method=kd")[0].provenance() for seed in (0, 1))
@@ -108,6 +126,8 @@ def test_classes_with_numbers_for_names_are_taken_one_by_one(tmp_path: Path):
             "'.*' tells bad, awful apart and the data bad, good; takes a text model whose config.json",
         ),
         ("FOLDER a b c", "'.*' comes with no trained head for 2 classes; takes a text model that was fine-tuned"),
+        ("FOLDER@0 bad good", "'.*' comes with no trained head for 2 classes"),
+        ("MANY bad good", "'.*' comes with no trained head for 2 classes"),
         ("HEADLESS", "'.*' comes with no trained head for 2 classes"),
         ("bert-micro", "'bert-micro' comes with no trained head for 2 classes"),
         ("minilm", "'minilm' comes with no trained head for 2 classes"),
@@ -116,8 +136,10 @@ def test_classes_with_numbers_for_names_are_taken_one_by_one(tmp_path: Path):
 def test_a_model_that_was_not_tuned_for_these_classes_is_refused(tmp_path: Path, model: str, said: str):
     kind, *classes = model.split()
     sets = []
-    if kind in ("FOLDER", "HEADLESS"):
-        teacher = tuned(tmp_path / "teacher", *(classes or ("bad", "good")), head=kind == "FOLDER")
+    if kind.isupper() or "@" in kind:
+        more = {"problem_type": "multi_label_classification"} if kind == "MANY" else {}
+        teacher = tuned(tmp_path / "teacher", *(classes or ("bad", "good")), whole=kind != "HEADLESS", **more)
+        sets = [f"teacher.model={teacher}@0"] if "@" in kind else []
     else:
         teacher = Path(kind)
         sets = ["data.tokenizer=bpe" if kind == "bert-micro" else "data.tokenizer=minilm"]
