@@ -3,8 +3,8 @@
 usage: python experiments/heldout_sst2.py DATA_ROOT RUN...   (a folder with glue/sst2/*.parquet; runs of `sst2-minilm-small`)
 
 SST-2's training split has 67,349 phrases, of which such a run takes 20,000; the 8,000 are drawn from the rest. They are cut from
-the same reviews, hence easier than the test split, and the right labels of all are known. A standard error is 0.35 points. The teacher
-of `trusted_sst2.py` has learnt most of them; its students have not.
+the same reviews, hence easier than the test split, and the right labels of all are known. A standard error is 0.35 points.
+The teacher of `trusted_sst2.py` has learnt most of them; its students have not.
 """
 
 import sys
