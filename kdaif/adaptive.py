@@ -20,17 +20,20 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from kdaif.config import RunConfig, UserError, lookup
+from kdaif.config import InfluenceConfig, RunConfig, UserError, lookup
 from kdaif.data import AUGMENTATIONS, Dataset, Split
 from kdaif.data.augment import View
 from kdaif.evaluate import predict
 from kdaif.influence import MAPPINGS, PRECONDITIONERS, SOURCES, UPDATES, InfluenceWeights, make_probe
 from kdaif.influence.calls import Criterion
 from kdaif.targets import VALIDATION, check_target, labelled, select
-from kdaif.task import task_of
+from kdaif.task import CLASSES, task_of
 from kdaif.weighting import Setting, Step
 
 FOLDS = 8  # validation folds of a teacher scored in all its layers
+# A whitened direction keeps right and wrong labels of images apart (digits at 60 % noise: 93.9 % with 0.1, 91.1 with 3), a damped one
+# ranks sentences better and splits them as well (SST-2 at 20 and 40 %: AUROC +0.02 and +0.01)
+DAMPING, OF_SENTENCES = 0.1, 3.0
 
 
 # --- how the weights act on the loss: (weights, step, the losses whose influence counts) -> loss ----------------------
@@ -102,6 +105,13 @@ def criterion_at(temperature: float) -> Criterion:
     return lambda network, pair: tempered(network(pair[0]), pair[1], temperature)
 
 
+def damping_of(influence: InfluenceConfig, train: Split) -> float:
+    """What is added to the curvature, as a share of its mean eigenvalue."""
+    if influence.damping is not None:
+        return influence.damping
+    return OF_SENTENCES if train.texts is not None and task_of(train.labels) is CLASSES else DAMPING
+
+
 class AdaptiveWeights:
     """`Weighting` of method kd-aif."""
 
@@ -150,7 +160,7 @@ class AdaptiveWeights:
             criterion=self.criterion,
             scope=influence.scope,
             preconditioner=influence.preconditioner,
-            damping=influence.damping,
+            damping=damping_of(influence, self.setting.dataset.train),
             update=influence.update,
             mapping=influence.mapping,
             source=source,
@@ -231,7 +241,7 @@ class AdaptiveWeights:
                 batches,
                 scope=influence.scope,
                 preconditioner=influence.preconditioner,
-                damping=influence.damping,
+                damping=damping_of(influence, self.setting.dataset.train),
                 curvature=None if influence.target == "all" else curved,
             )
         scored = criterion_at(influence.temperature)

@@ -160,7 +160,8 @@ class InfluenceConfig(Section):
     temperature: Temperature = 2.0  # of the label's loss whose influence is taken; 1: the plain cross-entropy
     target_temperature: Temperature = 4.0  # of the validation loss that is to fall
     preconditioner: str = "kfac"
-    damping: Positive = 0.1  # added to the curvature, as a share of its mean eigenvalue
+    # added to the curvature, as a share of its mean eigenvalue; None: 0.1, of sentences with classes 3 (adaptive.py)
+    damping: Positive | None = None
     mapping: str = "posterior"
     # who must second a weight below 1: none, disagreement (the teacher predicts another class)
     corroborate: str = "disagreement"

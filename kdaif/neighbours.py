@@ -34,7 +34,7 @@ def measure(run: Run, data_root: Path | None = None, say: Say = lambda share, wh
     influence = case.config.influence
     # one with pairwise products, as a run with scope `last` has it
     kind = influence.preconditioner if influence.preconditioner in PAIRWISE else "whiten"
-    held = make_probe(student, case.criterion, held_pairs, preconditioner=kind, damping=influence.damping)
+    held = make_probe(student, case.criterion, held_pairs, preconditioner=kind, damping=case.damping)
     assert isinstance(held, HeadProbe)
     train, scale, features, gradients = case.dataset.train, case.dataset.scale, [], []
     for place, chunk in enumerate(_parts(train)):

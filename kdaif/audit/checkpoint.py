@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from kdaif import models
-from kdaif.adaptive import criterion_at
+from kdaif.adaptive import criterion_at, damping_of
 from kdaif.config import RunConfig, UserError
 from kdaif.data import Batches, Dataset, Split, load
 from kdaif.evaluate import predict
@@ -90,6 +90,11 @@ class Case:
         """The losses whose influence the run measures."""
         return criterion_at(self.config.influence.temperature)
 
+    @property
+    def damping(self) -> float:
+        """Of the curvature, as the run has it."""
+        return damping_of(self.config.influence, self.dataset.train)
+
     def targets(self) -> Split:
         """The run's influence targets: by default all validation samples, with the teacher's labels."""
         influence, validation = self.config.influence, self.dataset.validation
@@ -142,7 +147,7 @@ def open_checkpoint(case: Case, network: str, effort: Effort) -> Checkpoint:
         validation=case.pair(case.targets()),
         criterion=case.criterion,
         scored_criterion=case.scored_criterion,
-        damping=case.config.influence.damping,
+        damping=case.damping,
         recorded={name: score[chosen] for name, score in detectors(case.run).items()},
         krylov=effort.krylov,
         curved=effort.curved,

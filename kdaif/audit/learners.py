@@ -146,7 +146,7 @@ def convex_pairs(case: Case, effort: Effort) -> dict[str, Pairs]:
 
 def _as_in_run(case: Case, scope: str) -> Pairs:
     own = case.config.influence
-    settings: dict[str, Any] = {"scope": scope, "preconditioner": own.preconditioner, "damping": own.damping}
+    settings: dict[str, Any] = {"scope": scope, "preconditioner": own.preconditioner, "damping": case.damping}
     return partial(pair_scores, **settings, criterion=case.criterion, scored=case.scored_criterion)
 
 

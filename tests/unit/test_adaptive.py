@@ -13,6 +13,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from kdaif import adaptive
+from kdaif.adaptive import damping_of
 from kdaif.config import UserError
 from kdaif.data import AUGMENTATIONS, load
 from kdaif.data.augment import CropFlip
@@ -21,6 +22,7 @@ from kdaif.metrics.detection import auroc
 from kdaif.runs import Run, open_run
 from kdaif.targets import select
 from kdaif.train import train_new
+from tests.sentences import SCORED, small_text, write_scored, write_sentences
 from tests.small import small
 
 # weights that move wherever a score is known
@@ -289,3 +291,12 @@ def test_what_the_engine_refuses_is_one_sentence():
     config = small("method=kd-aif", "influence.preconditioner=exact", "influence.scope=all")
     with pytest.raises(UserError, match=r"^influence: the exact Hessian is for models of at most 3,000 parameters"):
         train_new(config)
+
+
+def test_damping_is_that_of_the_inputs_unless_it_is_set(tmp_path):
+    """Sentences are ranked better with more, images are kept apart better with less; numbers were not tried."""
+    films, scored = write_sentences(tmp_path / "films"), write_scored(tmp_path / "scored")
+    configs = small("influence.damping=null"), small_text(films), small_text(scored, *SCORED)
+    trains = [load(config.data, config.noise, 0, None).train for config in configs]
+    assert [damping_of(config.influence, train) for config, train in zip(configs, trains)] == [0.1, 3.0, 0.1]
+    assert damping_of(small("influence.damping=0.5").influence, trains[1]) == 0.5

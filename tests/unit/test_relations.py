@@ -33,7 +33,7 @@ def test_every_pair_has_the_influence_that_the_engine_gives_it(trained: Run, fou
         case.pair(case.targets()),
         scope="last",
         preconditioner=case.config.influence.preconditioner,
-        damping=case.config.influence.damping,
+        damping=case.damping,
         criterion=case.criterion,
         scored=case.scored_criterion,
     ).detach()
