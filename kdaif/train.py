@@ -3,8 +3,7 @@
     data -> teacher (-> again, without what it finds harmful) -> weights (by method) -> student, epoch by epoch -> result
 
 All figures are of the last epoch; the best validation epoch is reported beside it, never chosen by test accuracy.
-A run that is stopped goes on from its last checkpoint and ends as it would have ended. Under torchrun several processes train one
-run (`parallel`); the first alone evaluates it and writes.
+A stopped run goes on from its last checkpoint and ends as it would have; under torchrun the first process alone writes.
 """
 
 import time
