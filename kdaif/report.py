@@ -78,17 +78,16 @@ def detection(run: Run, k: int = 100) -> dict[str, Any]:
     Spearman correlation of each detector that orders the samples at all with how far people disagree about a sample (standard
     deviation of their ratings); empty where nobody rated. `UserError` where nothing of this is known.
     """
-    samples, scores = run.samples(), detectors(run)
+    samples = run.samples()
     known_of = {name: samples[name] for name in ("flipped", "corrupted") if samples[name].notna().all()}
     sought = next((name for name, values in known_of.items() if values.any()), None)
     spread = samples["rating_spread"].to_numpy(float)
-    beside = {name: spearman(score, spread) for name, score in scores.items()}
-    raters = {name: value for name, value in beside.items() if np.isfinite(value)}
-    if sought is None and not raters:
+    if sought is None and samples["rating_spread"].nunique() < 2:
         raise UserError(
             f"detect: run {run.id} knows of no wrong label and of no raters, so nothing can be scored; takes a run with known "
             "noise or rated samples."
         )
+    scores = detectors(run)
     known = known_of[sought].to_numpy(bool) if sought else None
     figures: dict[str, Callable[..., float]] = {
         "auroc": auroc,
@@ -99,6 +98,8 @@ def detection(run: Run, k: int = 100) -> dict[str, Any]:
         key: {} if known is None else {name: figure(score, known) for name, score in scores.items()}
         for key, figure in figures.items()
     }
+    beside = {name: spearman(score, spread) for name, score in scores.items()}
+    raters = {name: value for name, value in beside.items() if np.isfinite(value)}
     return {"run_id": run.id, "sought": sought, "k": k, **found, "raters": raters}
 
 

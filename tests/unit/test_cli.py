@@ -225,7 +225,8 @@ def test_samples_of_an_epoch(said, run):
 
 def test_detect(said, run):
     result = said("detect", run.id, "--k", 50)
-    assert result.keys() == {"run_id", "sought", "k", "auroc", "precision_at_k", "recall_at_10_percent"}
+    assert result.keys() == {"run_id", "sought", "k", "auroc", "precision_at_k", "recall_at_10_percent", "raters"}
+    assert result["raters"] == {}  # nobody rated
     assert result["k"] == 50
     assert result["auroc"]["influence"] > 0.9
     assert result["auroc"].keys() == result["precision_at_k"].keys() >= {"influence", "loss", "aum", "teacher_loss"}
